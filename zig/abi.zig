@@ -1,0 +1,314 @@
+//! The contract between the engine and everyone else: C, TypeScript and other languages.
+//!
+//! Each public function here is exported as `hf_<name>`; `tools/gen_abi.zig` reads this file and
+//! writes `include/holdfast.h` and `src/abi.gen.ts` from it, so that a signature stands once.
+//! Bodies check nothing but what the types cannot say and delegate to `engine/`.
+//!
+//! Conventions. Sizes are bytes. Calls that run for each allocation take `u32` and `f64` only,
+//! since a 64-bit integer costs a JavaScript caller several times more. A handle is an integer
+//! below 2^53 in an `f64`. A result below zero is a `Status`. Further results of a call stand in
+//! the calling thread's block (`thread_block`). On failure outputs hold what the error message
+//! needs and nothing has changed. `thread` is the index that `thread_attach` gave to the calling
+//! thread; a call that passes another thread's index is a programming error.
+
+const std = @import("std");
+const engine = @import("engine/engine.zig");
+
+/// Version of this contract; a library of another version is refused at load.
+pub const abi_version: u32 = 1;
+/// Number of `f64` words in a thread's block.
+pub const block_words: u32 = 16;
+/// Thread block word: address of the memory.
+pub const block_address: u32 = 0;
+/// Thread block word: usable bytes of the lease.
+pub const block_capacity: u32 = 1;
+/// Thread block word: index of the region that holds the memory.
+pub const block_region: u32 = 2;
+/// Thread block word: first address of that region.
+pub const block_region_address: u32 = 3;
+/// Thread block word: bytes of that region, which is what an alias ArrayBuffer covers.
+pub const block_region_bytes: u32 = 4;
+/// Thread block word: the region's epoch; it changes when the region is purged.
+pub const block_region_epoch: u32 = 5;
+/// Thread block word: bytes asked for.
+pub const block_byte_length: u32 = 6;
+/// Thread block word: bit set of `lease_locked`, `lease_alias` and `lease_run`.
+pub const block_flags: u32 = 7;
+/// Thread block word: errno of the system call that failed last on this thread, 0 if none.
+pub const block_errno: u32 = 8;
+/// Thread block word: ordinal of that system call in `SystemCall`.
+pub const block_system_call: u32 = 9;
+/// Thread block word: bytes that the failed request wanted.
+pub const block_requested: u32 = 10;
+/// Thread block word: the bound that the failed request met.
+pub const block_bound: u32 = 11;
+/// Thread block word: how much of that bound was in use.
+pub const block_current: u32 = 12;
+/// Flag in `block_flags`: the lease's pages are locked in memory.
+pub const lease_locked: u32 = 1;
+/// Flag in `block_flags`: the lease was asked for with `option_alias`.
+pub const lease_alias: u32 = 2;
+/// Flag in `block_flags`: the lease is a page run inside a region, not a region of its own.
+pub const lease_run: u32 = 4;
+/// Word of the shared block: counts purges of regions that JavaScript may have wrapped.
+pub const shared_purges: u32 = 0;
+/// Allocation option: the contents read as zero.
+pub const option_zero: u32 = 1;
+/// Allocation option: shift of the two bits that hold a `Pages` value.
+pub const option_pages_shift: u32 = 1;
+/// Allocation option: shift of the two bits that hold a `Lock` value.
+pub const option_lock_shift: u32 = 3;
+/// Allocation option: populate the pages now.
+pub const option_prefault: u32 = 1 << 5;
+/// Allocation option: the lease will be seen through alias views.
+pub const option_alias: u32 = 1 << 6;
+/// Allocation option: shift of the five bits that hold log2 of the alignment; 0 means default.
+pub const option_align_shift: u32 = 8;
+
+/// Result of a call. Values below zero are errors.
+pub const Status = engine.Status;
+/// Which system call an error speaks of.
+pub const SystemCall = engine.SystemCall;
+/// Kind of pages wanted or obtained.
+pub const Pages = engine.Pages;
+/// What to do about locking in RAM.
+pub const Lock = engine.Lock;
+/// What a child process made by fork finds in a pool's memory.
+pub const Fork = engine.Fork;
+/// Which fields of `PoolOptions` are given, as bits of `PoolOptions.given`.
+pub const PoolField = engine.PoolField;
+/// How a large pool behaves; fields whose bit in `given` is clear keep their value.
+pub const PoolOptions = engine.PoolOptions;
+/// Figures of one size class of a large pool.
+pub const ClassStats = engine.ClassStats;
+/// Figures of one large pool.
+pub const PoolStats = engine.PoolStats;
+/// Figures of the whole process.
+pub const Stats = engine.Stats;
+/// Which engine of the process this copy of the library found.
+pub const EngineInfo = engine.EngineInfo;
+
+/// Hash of this contract's text, below 2^53; equal to the constant in the generated files.
+/// Any thread, at any time.
+pub fn fingerprint() callconv(.c) f64 {
+    return contract_fingerprint;
+}
+
+/// Fills `out` with the engine that leads this process: this copy, or one loaded earlier.
+/// Statuses: ok, ABI_MISMATCH if the earlier one speaks another contract. Any thread.
+pub fn engine_info(out: *EngineInfo) callconv(.c) Status {
+    return engine.info(out);
+}
+
+/// Gives the calling thread an index for all further calls; the thread's end gives it back.
+/// Called again by the same thread, it returns the same index. Answers an index or a Status.
+pub fn thread_attach() callconv(.c) f64 {
+    return engine.instance.threadAttach();
+}
+
+/// Ends the calling thread's use of the engine as its exit would: its caches go to the pools,
+/// its leases that no ArrayBuffer shows are freed. Statuses: ok, FOREIGN.
+pub fn thread_detach(thread: u32) callconv(.c) Status {
+    return engine.instance.threadDetach(thread);
+}
+
+/// Address of the thread's block of `block_words` f64 words, which lives as long as the process.
+/// Null if no such thread is attached.
+pub fn thread_block(thread: u32) callconv(.c) ?*anyopaque {
+    return engine.instance.threadBlock(thread);
+}
+
+/// Address of four u32 words shared by all threads, which lives as long as the process.
+pub fn shared_block() callconv(.c) ?*anyopaque {
+    return engine.instance.sharedBlock();
+}
+
+/// Leases `bytes` of memory from `pool`; options are the `option_` bits. Fills the thread's
+/// block. Answers a handle or a Status: OUT_OF_RANGE, LIMIT, SIZE_CLASS, DISABLED, UNALIGNED,
+/// LOCK_LIMIT, HUGE_UNAVAILABLE, OUT_OF_MEMORY, CLOSED, FORKED. The calling thread owns the lease.
+pub fn alloc(thread: u32, pool: u32, bytes: f64, options: u32) callconv(.c) f64 {
+    return engine.instance.alloc(thread, pool, bytes, options);
+}
+
+/// Ends a lease. ok: the memory is back in the pool. closing: an ArrayBuffer still shows it, the
+/// last deallocator gives it back; the handle is dead either way. DOUBLE_FREE: it was freed
+/// before. FOREIGN: never issued. FORKED.
+pub fn free(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.free(thread, handle);
+}
+
+/// Counts one ArrayBuffer more over the lease, before it is made. FREED, FOREIGN.
+pub fn wrap(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.wrap(thread, handle);
+}
+
+/// Takes back a `wrap` whose ArrayBuffer was not made. FREED, FOREIGN.
+pub fn unwrap(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.unwrap(thread, handle);
+}
+
+/// Address of the deallocator for ArrayBuffers over a lease: `void f(void *bytes, void *context)`
+/// with context = handle modulo 2^24, plus one. It may run on any thread.
+pub fn wrap_deallocator() callconv(.c) ?*const anyopaque {
+    return @ptrCast(&engine.wrapDeallocator);
+}
+
+/// Counts one alias ArrayBuffer more over a whole region that this thread leases from, before it
+/// is made. FOREIGN.
+pub fn region_wrap(thread: u32, region: u32) callconv(.c) Status {
+    return engine.instance.regionWrap(thread, region);
+}
+
+/// Takes back a `region_wrap` whose ArrayBuffer was not made. FOREIGN.
+pub fn region_unwrap(thread: u32, region: u32) callconv(.c) Status {
+    return engine.instance.regionUnwrap(thread, region);
+}
+
+/// Address of the deallocator for alias ArrayBuffers: context = region index plus one. It may run
+/// on any thread. A region leased through that buffer at that moment comes back as a leak.
+pub fn region_deallocator() callconv(.c) ?*const anyopaque {
+    return @ptrCast(&engine.regionDeallocator);
+}
+
+/// The region's epoch, as `block_region_epoch`. 0 if there is no such region. Any thread.
+pub fn region_epoch(region: u32) callconv(.c) u32 {
+    return engine.instance.regionEpoch(region);
+}
+
+/// Frees a lease whose handle object was collected without ever having been viewed, and counts it
+/// as leaked. Stale handles are refused as by `free`.
+pub fn leaked(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.leaked(thread, handle);
+}
+
+/// Changes the length of a lease, in place up to its capacity, else by moving it; the handle stays.
+/// Bytes up to the smaller length are kept; `option_zero` given at allocation zeroes what is new.
+/// Refills the block. BUSY while an ArrayBuffer shows it; other statuses as `alloc`.
+pub fn resize(thread: u32, handle: f64, bytes: f64) callconv(.c) Status {
+    return engine.instance.resize(thread, handle, bytes);
+}
+
+/// Turns a lease into a token for another thread; the handle is dead at once. `held` is the number
+/// of `wrap` calls that the caller made as a hold; they are consumed. BUSY if other ArrayBuffers
+/// show the lease, UNSUPPORTED for an alias lease. Answers the token or a Status.
+pub fn transfer(thread: u32, handle: f64, held: u32) callconv(.c) f64 {
+    return engine.instance.transfer(thread, handle, held);
+}
+
+/// Takes over a token: one caller wins and owns the lease, any other gets FREED. Fills the block.
+/// Answers the new handle or a Status.
+pub fn adopt(thread: u32, token: f64) callconv(.c) f64 {
+    return engine.instance.adopt(thread, token);
+}
+
+/// Fills the thread's block from a live lease. FREED, FOREIGN.
+pub fn describe(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.describe(thread, handle);
+}
+
+/// Locks the lease's pages in RAM. LOCK_LIMIT, LIMIT (mappings), UNSUPPORTED, FREED, FOREIGN.
+pub fn lock(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.lock(thread, handle);
+}
+
+/// Unlocks the lease's pages. ok also if they were not locked.
+pub fn unlock(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.unlock(thread, handle);
+}
+
+/// Asks the kernel to read the range in (rounded outward to pages). OUT_OF_RANGE, SYSTEM.
+pub fn prefetch(thread: u32, handle: f64, offset: f64, bytes: f64) callconv(.c) Status {
+    return engine.instance.prefetch(thread, handle, offset, bytes);
+}
+
+/// Gives the range's frames back (rounded inward to pages), at once or, with `lazy` 1, when the
+/// kernel needs them. OUT_OF_RANGE, BUSY for locked memory, SYSTEM.
+pub fn purge(thread: u32, handle: f64, offset: f64, bytes: f64, lazy: u32) callconv(.c) Status {
+    return engine.instance.purge(thread, handle, offset, bytes, lazy);
+}
+
+/// The kind of at least 90 % of the lease's resident bytes, asked of the kernel: a `Pages` value
+/// (base, thp, hugetlb), or a Status below zero.
+pub fn page_kind(thread: u32, handle: f64) callconv(.c) i32 {
+    return engine.instance.pageKind(thread, handle);
+}
+
+/// Makes a pool. Answers its number or a Status: INVALID_ARGUMENT, LIMIT (pools), OUT_OF_MEMORY.
+pub fn pool_create(thread: u32, options: *const PoolOptions) callconv(.c) f64 {
+    return engine.instance.poolCreate(thread, options);
+}
+
+/// The number of the pool that the process shares; made at first use. Any thread.
+pub fn pool_shared() callconv(.c) u32 {
+    return engine.instance.poolShared();
+}
+
+/// Changes the given options of a pool; restarts its background work. CLOSED, INVALID_ARGUMENT.
+pub fn pool_configure(thread: u32, pool: u32, options: *const PoolOptions) callconv(.c) Status {
+    return engine.instance.poolConfigure(thread, pool, options);
+}
+
+/// Reads the options a pool works with now. CLOSED.
+pub fn pool_options(pool: u32, out: *PoolOptions) callconv(.c) Status {
+    return engine.instance.poolOptions(pool, out);
+}
+
+/// Reads a pool's figures without any system call or allocation. CLOSED.
+pub fn pool_stats(pool: u32, out: *PoolStats) callconv(.c) Status {
+    return engine.instance.poolStats(pool, out);
+}
+
+/// Reads the figures of all 16 size classes, ascending, into an array of 16. CLOSED.
+pub fn pool_class_stats(pool: u32, out: [*]ClassStats) callconv(.c) Status {
+    return engine.instance.poolClassStats(pool, out[0..16]);
+}
+
+/// Gives back what the pool does not lease: unmaps areas that are wholly free and shown by no
+/// ArrayBuffer, purges the rest. Answers the bytes that were resident there, or a Status.
+pub fn pool_trim(thread: u32, pool: u32) callconv(.c) f64 {
+    return engine.instance.poolTrim(thread, pool);
+}
+
+/// Closes a pool. Answers 0 when closed, the number of live leases if there are any and `force`
+/// is 0 (nothing changes then), or a Status. With `force` 1 the leases are revoked; closing ones
+/// follow when their ArrayBuffers are gone.
+pub fn pool_close(thread: u32, pool: u32, force: u32) callconv(.c) f64 {
+    return engine.instance.poolClose(thread, pool, force);
+}
+
+/// Reads the figures of the whole process. With `resident` 1 the kernel is asked for
+/// `resident_bytes`, `locked_bytes` and `huge_bytes`; else no system call is made. Any thread.
+pub fn stats(out: *Stats, resident: u32) callconv(.c) Status {
+    return engine.instance.stats(out, resident);
+}
+
+/// `pool_trim` over all pools; also reclaims tokens whose thread is gone. Answers bytes.
+pub fn trim(thread: u32) callconv(.c) f64 {
+    return engine.instance.trim(thread);
+}
+
+/// Native face of the pool, without a handle: a region of at least `bytes`, its usable bytes in
+/// `capacity` if that is not null. Null if there is none; the block says why.
+pub fn region_alloc(thread: u32, pool: u32, bytes: usize, capacity: ?*usize) callconv(.c) ?*anyopaque {
+    return engine.instance.regionAlloc(thread, pool, bytes, capacity);
+}
+
+/// Gives back a region from `region_alloc`, on any attached thread. Null is ok.
+/// FOREIGN: no region of this pool starts there. DOUBLE_FREE: it is free already.
+pub fn region_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
+    return engine.instance.regionFree(thread, pool, address);
+}
+
+/// Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the
+/// figures. Answers ok or the first Status that went wrong. For a new system or libc.
+pub fn self_test() callconv(.c) Status {
+    return engine.instance.selfTest();
+}
+
+const contract_fingerprint: f64 = blk: {
+    @setEvalBranchQuota(4_000_000);
+    var hash: u64 = 0xcbf29ce484222325;
+    for (@embedFile("abi.zig")) |byte| hash = (hash ^ byte) *% 0x100000001b3;
+    for (@embedFile("engine/types.zig")) |byte| hash = (hash ^ byte) *% 0x100000001b3;
+    break :blk @floatFromInt(hash & ((1 << 52) - 1));
+};

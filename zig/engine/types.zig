@@ -1,0 +1,246 @@
+//! The plain types that cross the ABI: statuses, options and figures. Declared here so that the
+//! engine can use them; `abi.zig` re-exports each under the same name, and the generator reads
+//! both files. Every struct is `extern` with 8-byte fields first, so that its layout is the same
+//! for all targets. No behaviour, no state; safe on any thread.
+
+/// Result of a call. Values below zero are errors.
+pub const Status = enum(i32) {
+    /// Done.
+    ok = 0,
+    /// Done for the caller; memory follows when the last ArrayBuffer has let go.
+    closing = 1,
+    /// The handle was freed.
+    freed = -1,
+    /// The handle was freed before.
+    double_free = -2,
+    /// The handle or address was never issued here.
+    foreign = -3,
+    /// The system has no memory or address space left.
+    out_of_memory = -4,
+    /// A configured or system bound is reached.
+    limit = -5,
+    /// No size class holds the request.
+    size_class = -6,
+    /// The pool is switched off.
+    disabled = -7,
+    /// Memory cannot satisfy the alignment.
+    unaligned = -8,
+    /// RLIMIT_MEMLOCK does not allow it.
+    lock_limit = -9,
+    /// No explicit huge pages are free.
+    huge_unavailable = -10,
+    /// In use; try later.
+    busy = -11,
+    /// The owner is closed.
+    closed = -12,
+    /// This process is a fork of the one that owns the engine.
+    forked = -13,
+    /// Not possible for this memory or on this system.
+    unsupported = -14,
+    /// Library and caller are of different versions.
+    abi_mismatch = -15,
+    /// A system call failed; the block has errno.
+    system = -16,
+    /// An argument is out of its range.
+    out_of_range = -17,
+    /// An argument is not of its kind.
+    invalid_argument = -18,
+};
+
+/// Kind of pages wanted (`auto` included) or obtained.
+pub const Pages = enum(u32) {
+    /// Transparent huge pages where a region is large enough.
+    auto = 0,
+    /// The system's smallest pages.
+    base = 1,
+    /// Transparent huge pages by advice.
+    thp = 2,
+    /// Explicit huge pages of 2 MiB.
+    hugetlb = 3,
+};
+
+/// What to do about locking in RAM.
+pub const Lock = enum(u32) {
+    /// Do not lock.
+    none = 0,
+    /// Lock if the system allows it.
+    attempt = 1,
+    /// Fail if it cannot be locked.
+    require = 2,
+};
+
+/// What a child process made by fork finds in a pool's memory.
+pub const Fork = enum(u32) {
+    /// A copy, made page by page on write.
+    copy = 0,
+    /// No mapping.
+    omit = 1,
+    /// Zeros.
+    wipe = 2,
+};
+
+/// Bits of `PoolOptions.given`.
+pub const PoolField = enum(u32) {
+    /// `enabled` is given.
+    enabled = 1,
+    /// `limit_bytes` is given.
+    limit_bytes = 2,
+    /// `local_buffer_bytes` is given.
+    local_buffer_bytes = 4,
+    /// `growth_dampener` is given.
+    growth_dampener = 8,
+    /// `eager_return` is given.
+    eager_return = 16,
+    /// `background` and its four figures are given.
+    background = 32,
+    /// `pages` is given.
+    pages = 64,
+    /// `fork` is given.
+    fork = 128,
+};
+
+/// How a large pool behaves; fields whose bit in `given` is clear keep their value.
+pub const PoolOptions = extern struct {
+    /// Bytes that leases and resident cached memory may reach together; below 0: no bound.
+    limit_bytes: f64,
+    /// Bytes of free regions that each thread keeps for itself, per size class.
+    local_buffer_bytes: f64,
+    /// Milliseconds between two ticks of the background work; at least 1.
+    interval_ms: f64,
+    /// Bytes that one tick purges at most, over all classes.
+    purge_bytes: f64,
+    /// Bytes that one tick zeroes at most in dirty regions; 0: no scrubbing.
+    scrub_bytes: f64,
+    /// Which fields are given: bits of `PoolField`.
+    given: u32,
+    /// 0: allocation answers DISABLED.
+    enabled: u32,
+    /// Areas grow by 1 + 1/(n+1); 0 doubles.
+    growth_dampener: u32,
+    /// 1: memory beyond the thread's share is purged at once by the thread that frees it.
+    eager_return: u32,
+    /// 1: a background thread purges.
+    background: u32,
+    /// 1: background purging is lazy (MADV_FREE).
+    lazy: u32,
+    /// Default kind of pages, a `Pages` value.
+    pages: u32,
+    /// What a forked child finds, a `Fork` value.
+    fork: u32,
+};
+
+/// Figures of one size class of a large pool.
+pub const ClassStats = extern struct {
+    /// Bytes of a region of this class.
+    class_bytes: f64,
+    /// Areas mapped.
+    areas: f64,
+    /// Bytes of those areas.
+    area_total_bytes: f64,
+    /// Regions that are not leased.
+    free_regions: f64,
+    /// Free regions known to be zero, in the shared stack.
+    clean_regions: f64,
+    /// Free regions that may be dirty, in the shared stack.
+    global_regions: f64,
+    /// Free regions in threads' caches.
+    thread_regions: f64,
+    /// Regions handed out.
+    allocations: f64,
+    /// Allocations that found no free region anywhere.
+    slow_path: f64,
+    /// Areas asked of the system.
+    refill: f64,
+    /// Regions given back.
+    deallocations: f64,
+    /// Regions purged by the thread that freed them.
+    clear_eager_total: f64,
+    /// Regions purged in the background.
+    clear_slow_total: f64,
+};
+
+/// Figures of one large pool.
+pub const PoolStats = extern struct {
+    /// Sum of the byte lengths of live leases.
+    allocated_bytes: f64,
+    /// Pages of live leases, in bytes.
+    active_bytes: f64,
+    /// Address space of the pool's areas.
+    mapped_bytes: f64,
+    /// Bytes touched, by the pool's own accounting.
+    resident_bytes: f64,
+    /// Bytes locked in RAM.
+    locked_bytes: f64,
+    /// Bytes in explicit huge pages.
+    huge_bytes: f64,
+    /// Bytes given back lazily, which the kernel may still count as resident.
+    lazy_free_bytes: f64,
+    /// Bytes the pool keeps for its own bookkeeping.
+    metadata_bytes: f64,
+    /// Leases that are live.
+    live_leases: f64,
+    /// Leases freed while an ArrayBuffer still shows them.
+    closing_leases: f64,
+    /// Calls of madvise the pool has made.
+    advice_calls: f64,
+    /// System calls that were refused.
+    system_refusals: f64,
+    /// Mappings the pool holds, as far as it knows.
+    mappings: f64,
+    /// Regions taken from other threads' caches.
+    steals: f64,
+    /// Regions zeroed by the scrubber.
+    scrubbed_regions: f64,
+    /// Bound in bytes, below 0 if there is none.
+    limit_bytes: f64,
+};
+
+/// Figures of the whole process.
+pub const Stats = extern struct {
+    /// Sum of the byte lengths of live leases.
+    allocated_bytes: f64,
+    /// Pages of live leases, in bytes.
+    active_bytes: f64,
+    /// Address space of all areas.
+    mapped_bytes: f64,
+    /// Mapped less active.
+    retained_bytes: f64,
+    /// Bytes touched, by our own accounting or, if asked, the kernel's.
+    resident_bytes: f64,
+    /// Bytes locked in RAM.
+    locked_bytes: f64,
+    /// Bytes in huge pages: explicit ones or, if the kernel is asked, all.
+    huge_bytes: f64,
+    /// Bytes given back lazily.
+    lazy_free_bytes: f64,
+    /// Bytes of bookkeeping.
+    metadata_bytes: f64,
+    /// Live leases.
+    live_handles: f64,
+    /// Leases that came back because their handle was dropped.
+    leaked_handles: f64,
+    /// Leases freed while an ArrayBuffer still shows them.
+    closing_handles: f64,
+    /// Tokens not adopted yet.
+    pending_tokens: f64,
+    /// Mappings held, as far as the engine knows.
+    mappings: f64,
+    /// System calls refused so far.
+    system_refusals: f64,
+    /// Calls of madvise made so far.
+    advice_calls: f64,
+    /// Attached threads.
+    threads: f64,
+    /// Open pools.
+    pools: f64,
+};
+
+/// Which engine of the process a copy of the library found.
+pub const EngineInfo = extern struct {
+    /// Address of the leading library's path, a C string; 0 if it is this copy.
+    path_address: f64,
+    /// 1: this copy leads.
+    self: u32,
+    /// ABI version of the leader.
+    abi_version: u32,
+};
