@@ -1,0 +1,31 @@
+//! Index of floor 0: structures over the caller's memory. No system, no allocation, no globals but
+//! the one injected barrier of atomic.zig. Other folders import only this file.
+//!
+//! Lock-free structures take their atomics as a parameter, `ds.Real` in everything that ships and
+//! the simulated one of testing/scheduler.zig in tests.
+//!
+//! | which | when |
+//! | --- | --- |
+//! | TaggedStack | many threads push and pop indexes |
+//! | RemoteStack | many threads push, one owner takes all |
+//! | OwnerLock | one owner all the time, thieves rarely |
+//! | HandleTable | numbers that name leases and are never accepted twice |
+//! | BitSet | runs of pages in a region |
+
+const atomic = @import("atomic.zig");
+const tagged_stack = @import("tagged_stack.zig");
+
+pub const Real = atomic.Real;
+pub const Order = atomic.Order;
+pub const HeavyFence = atomic.HeavyFence;
+pub const setHeavyFence = atomic.setHeavyFence;
+
+pub const none = tagged_stack.none;
+pub const Chain = tagged_stack.Chain;
+pub const TaggedStack = tagged_stack.TaggedStack;
+pub const RemoteStack = @import("remote_stack.zig").RemoteStack;
+pub const OwnerLock = @import("owner_lock.zig").OwnerLock;
+
+pub const BitSet = @import("bit_set.zig").BitSet;
+pub const BitSet512 = @import("bit_set.zig").BitSet512;
+pub const size_class = @import("size_class.zig");
