@@ -26,6 +26,10 @@ pub const TaggedStack = tagged_stack.TaggedStack;
 pub const RemoteStack = @import("remote_stack.zig").RemoteStack;
 pub const OwnerLock = @import("owner_lock.zig").OwnerLock;
 
+const handle_table = @import("handle_table.zig");
+pub const HandleTable = handle_table.HandleTable;
+pub const WrongHandle = handle_table.WrongHandle;
+
 pub const BitSet = @import("bit_set.zig").BitSet;
 pub const BitSet512 = @import("bit_set.zig").BitSet512;
 pub const size_class = @import("size_class.zig");
