@@ -1,0 +1,210 @@
+//! Reading the kernel's own files of numbers (`/proc`) without a heap.
+//!
+//! Files are read through a fixed buffer on the stack, line by line; numbers are parsed here. Cost: a
+//! few microseconds for the small ones; `smaps` walks the page tables of the whole process and takes
+//! 0.2 to 10 ms, so it is read only to probe an advice and where nothing better exists. A file that is
+//! missing or odd gives null, never an error: each caller has a default for it. Lines longer than the
+//! buffer are cut, which can only hit names of files. Safe from any thread.
+//! When NOT to use it: on any path that an allocation takes more than once.
+
+const std = @import("std");
+const linux = std.os.linux;
+
+/// One open file, read line by line.
+pub const Lines = struct {
+    fd: i32,
+    start: usize = 0,
+    end: usize = 0,
+    buffer: [4096]u8 = undefined,
+
+    pub fn open(path: [*:0]const u8) ?Lines {
+        const result = linux.open(path, .{ .ACCMODE = .RDONLY, .CLOEXEC = true }, 0);
+        if (linux.errno(result) != .SUCCESS) return null;
+        return .{ .fd = @intCast(result) };
+    }
+
+    pub fn close(lines: *Lines) void {
+        _ = linux.close(lines.fd);
+    }
+
+    /// The next line without its newline, valid until the next call; null at the end.
+    pub fn next(lines: *Lines) ?[]const u8 {
+        while (true) {
+            const held = lines.buffer[lines.start..lines.end];
+            if (std.mem.findScalar(u8, held, '\n')) |length| {
+                lines.start += length + 1;
+                return held[0..length];
+            }
+            if (lines.start > 0) {
+                for (held, 0..) |byte, index| lines.buffer[index] = byte;
+                lines.end -= lines.start;
+                lines.start = 0;
+            }
+            if (lines.end == lines.buffer.len) {
+                const whole = lines.buffer[0..lines.end];
+                lines.start = lines.end;
+                return whole;
+            }
+            if (!lines.fill()) {
+                const rest = lines.buffer[lines.start..lines.end];
+                lines.start = lines.end;
+                return if (rest.len == 0) null else rest;
+            }
+        }
+    }
+
+    fn fill(lines: *Lines) bool {
+        while (true) {
+            const room = lines.buffer[lines.end..];
+            const result = linux.read(lines.fd, room.ptr, room.len);
+            switch (linux.errno(result)) {
+                .SUCCESS => {},
+                .INTR => continue,
+                else => return false,
+            }
+            lines.end += result;
+            return result > 0;
+        }
+    }
+};
+
+/// The first number in `text`, after any spaces and letters.
+pub fn number(text: []const u8) ?u64 {
+    var index: usize = 0;
+    while (index < text.len and (text[index] < '0' or text[index] > '9')) index += 1;
+    if (index == text.len) return null;
+    var value: u64 = 0;
+    while (index < text.len and text[index] >= '0' and text[index] <= '9') : (index += 1) {
+        value = value *| 10 +| (text[index] - '0');
+    }
+    return value;
+}
+
+/// The word at `position` (0 is the first) among words separated by spaces.
+pub fn word(text: []const u8, position: usize) ?[]const u8 {
+    var words = std.mem.tokenizeAny(u8, text, " \t");
+    for (0..position) |_| _ = words.next() orelse return null;
+    return words.next();
+}
+
+/// The number of a file that holds one number.
+pub fn fileNumber(path: [*:0]const u8) ?u64 {
+    var lines = Lines.open(path) orelse return null;
+    defer lines.close();
+    return number(lines.next() orelse return null);
+}
+
+/// The kernel's entry of this type in the auxiliary vector.
+pub fn auxiliary(kind: usize) ?usize {
+    const result = linux.open("/proc/self/auxv", .{ .ACCMODE = .RDONLY, .CLOEXEC = true }, 0);
+    if (linux.errno(result) != .SUCCESS) return null;
+    const fd: i32 = @intCast(result);
+    defer _ = linux.close(fd);
+    while (true) {
+        var pair: [2]usize = undefined;
+        const got = linux.read(fd, @ptrCast(&pair), @sizeOf(@TypeOf(pair)));
+        if (linux.errno(got) != .SUCCESS or got != @sizeOf(@TypeOf(pair)) or pair[0] == 0) return null;
+        if (pair[0] == kind) return pair[1];
+    }
+}
+
+/// What `smaps` says of one mapping.
+pub const Mapping = struct {
+    start: usize,
+    end: usize,
+    huge_bytes: u64 = 0,
+    lazy_bytes: u64 = 0,
+    flags: Flags = .{},
+
+    /// The flags that an advice sets.
+    pub const Flags = packed struct(u8) {
+        huge: bool = false,
+        no_huge: bool = false,
+        dont_fork: bool = false,
+        wipe_on_fork: bool = false,
+        dont_dump: bool = false,
+        locked: bool = false,
+        _: u2 = 0,
+    };
+
+    fn header(line: []const u8) ?Mapping {
+        const dash = std.mem.findScalar(u8, line, '-') orelse return null;
+        const space = std.mem.findScalarPos(u8, line, dash, ' ') orelse return null;
+        return .{
+            .start = std.fmt.parseInt(usize, line[0..dash], 16) catch return null,
+            .end = std.fmt.parseInt(usize, line[dash + 1 .. space], 16) catch return null,
+        };
+    }
+
+    fn detail(mapping: *Mapping, line: []const u8) void {
+        const startsWith = std.mem.startsWith;
+        if (startsWith(u8, line, "AnonHugePages:") or startsWith(u8, line, "Private_Hugetlb:")) {
+            mapping.huge_bytes += (number(line) orelse 0) * 1024;
+        } else if (startsWith(u8, line, "LazyFree:")) {
+            mapping.lazy_bytes = (number(line) orelse 0) * 1024;
+        } else if (startsWith(u8, line, "VmFlags:")) {
+            var words = std.mem.tokenizeScalar(u8, line["VmFlags:".len..], ' ');
+            while (words.next()) |flag| {
+                inline for (.{
+                    .{ "hg", "huge" },         .{ "nh", "no_huge" },   .{ "dc", "dont_fork" },
+                    .{ "wf", "wipe_on_fork" }, .{ "dd", "dont_dump" }, .{ "lo", "locked" },
+                }) |pair| {
+                    if (std.mem.eql(u8, flag, pair[0])) @field(mapping.flags, pair[1]) = true;
+                }
+            }
+        }
+    }
+};
+
+/// Walks `smaps`, one mapping at a time, ascending.
+pub const Mappings = struct {
+    lines: Lines,
+    ahead: ?Mapping = null,
+
+    pub fn open() ?Mappings {
+        return .{ .lines = Lines.open("/proc/self/smaps") orelse return null };
+    }
+
+    pub fn close(mappings: *Mappings) void {
+        mappings.lines.close();
+    }
+
+    pub fn next(mappings: *Mappings) ?Mapping {
+        while (mappings.lines.next()) |line| {
+            if (line.len == 0 or line[0] >= 'A' and line[0] <= 'Z') {
+                if (mappings.ahead) |*mapping| mapping.detail(line);
+                continue;
+            }
+            const found = Mapping.header(line) orelse continue;
+            defer mappings.ahead = found;
+            if (mappings.ahead) |complete| return complete;
+        }
+        defer mappings.ahead = null;
+        return mappings.ahead;
+    }
+};
+
+test "a number is found behind its name" {
+    try std.testing.expectEqual(65530, number("65530\n"));
+    try std.testing.expectEqual(12, number("LazyFree:     12 kB"));
+    try std.testing.expectEqual(null, number("none"));
+    try std.testing.expectEqualStrings("22", word("11  22 33", 1).?);
+}
+
+test "the mappings of this process hold its own stack and code" {
+    if (@import("builtin").os.tag != .linux) return error.SkipZigTest;
+    var mappings = Mappings.open() orelse return error.SkipZigTest;
+    defer mappings.close();
+    const code = @intFromPtr(&number);
+    const stack = @intFromPtr(&mappings);
+    var found: u32 = 0;
+    var last: usize = 0;
+    while (mappings.next()) |mapping| {
+        try std.testing.expect(mapping.start >= last and mapping.end > mapping.start);
+        last = mapping.end;
+        for ([_]usize{ code, stack }) |address| {
+            if (address >= mapping.start and address < mapping.end) found += 1;
+        }
+    }
+    try std.testing.expectEqual(2, found);
+}

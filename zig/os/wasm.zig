@@ -1,0 +1,121 @@
+//! The WebAssembly floor: there is no system, so every primitive answers `Errno.unsupported`.
+//!
+//! The heap inside one growing linear memory (`heap/small_heap.zig`) gets its backend from its
+//! caller and never asks here; this file lets the code that both builds share compile. There is one
+//! thread, no clock and no randomness: `nowNs` stands still and `random` counts.
+//! When NOT to use it: as a stand-in in tests; that is `fake.zig`.
+
+const os = @import("os.zig");
+const unsupported = os.Errno.unsupported;
+
+pub fn pageBytes() usize {
+    return 65536;
+}
+
+pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
+    _ = .{ bytes, alignment };
+    errno.* = unsupported;
+    return null;
+}
+
+pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
+    return reserve(bytes, os.large_page_bytes, errno);
+}
+
+pub fn unmap(ptr: [*]u8, bytes: usize) u16 {
+    _ = .{ ptr, bytes };
+    return unsupported;
+}
+
+pub fn advise(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
+    _ = .{ ptr, bytes, advice };
+    return unsupported;
+}
+
+pub fn works(advice: os.Advice) bool {
+    _ = advice;
+    return false;
+}
+
+pub fn lock(ptr: [*]u8, bytes: usize) u16 {
+    return unmap(ptr, bytes);
+}
+
+pub fn unlock(ptr: [*]u8, bytes: usize) u16 {
+    return unmap(ptr, bytes);
+}
+
+pub fn lockLimit() u64 {
+    return 0;
+}
+
+pub fn mapLimit() u64 {
+    return 0;
+}
+
+pub fn residentBytes(ptr: [*]const u8, bytes: usize) u64 {
+    _ = .{ ptr, bytes };
+    return 0;
+}
+
+pub fn hugeBytes(ptr: [*]const u8, bytes: usize) u64 {
+    _ = .{ ptr, bytes };
+    return 0;
+}
+
+pub fn processResident() u64 {
+    return 0;
+}
+
+pub fn wait(word: *const u32, expected: u32, timeout_ns: ?u64) void {
+    _ = .{ word, expected, timeout_ns };
+}
+
+pub fn wake(word: *const u32, count: u32) void {
+    _ = .{ word, count };
+}
+
+pub fn nowNs() u64 {
+    return 0;
+}
+
+pub fn random(buf: []u8) void {
+    for (buf, 1..) |*byte, index| byte.* = @truncate(index);
+}
+
+pub fn processId() u32 {
+    return 0;
+}
+
+pub fn barrierSetup() bool {
+    return false;
+}
+
+pub fn barrier() void {}
+
+pub fn spawn(entry: os.ThreadEntry, arg: ?*anyopaque) u16 {
+    _ = .{ entry, arg };
+    return unsupported;
+}
+
+pub fn nameThread(name: [:0]const u8) void {
+    _ = name;
+}
+
+pub fn onThreadEnd(callback: os.ThreadEnd) bool {
+    _ = callback;
+    return false;
+}
+
+pub fn setThreadEnd(value: usize) void {
+    _ = value;
+}
+
+/// Good for nothing but telling one thread from none.
+pub fn threadPointer() usize {
+    return 1;
+}
+
+comptime {
+    os.check(@This());
+}
