@@ -33,3 +33,5 @@ pub const WrongHandle = handle_table.WrongHandle;
 pub const BitSet = @import("bit_set.zig").BitSet;
 pub const BitSet512 = @import("bit_set.zig").BitSet512;
 pub const size_class = @import("size_class.zig");
+pub const memory = @import("memory.zig");
+pub const memory = @import("memory.zig");

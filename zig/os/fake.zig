@@ -108,8 +108,13 @@ fn release() void {
 
 // For tests
 
-/// Forgets everything and begins anew. No other thread may be inside.
-pub fn reset(settings: Settings) void {
+/// Forgets everything and begins anew, with the usual settings. No other thread may be inside.
+pub fn reset() void {
+    resetWith(.{});
+}
+
+/// As `reset`, with settings.
+pub fn resetWith(settings: Settings) void {
     acquire();
     defer release();
     if (arena == null) {
@@ -681,7 +686,7 @@ comptime {
 const testing = std.testing;
 
 test "every page comes back, and addresses repeat" {
-    reset(.{});
+    reset();
     var errno: u16 = 0;
     const page = pageBytes();
     const first = reserve(4 * page, page, &errno).?;
@@ -704,7 +709,7 @@ test "every page comes back, and addresses repeat" {
 }
 
 test "calls are refused when planned, with the planned errno" {
-    reset(.{});
+    reset();
     var errno: u16 = 0;
     const page = pageBytes();
     failNext(.mmap, 2);
@@ -723,7 +728,7 @@ test "calls are refused when planned, with the planned errno" {
 }
 
 test "partial advice splits a mapping, the limit refuses it, undoing it merges" {
-    reset(.{ .map_limit = 3 });
+    resetWith(.{ .map_limit = 3 });
     var errno: u16 = 0;
     const page = pageBytes();
     const ptr = reserve(8 * page, page, &errno).?;
@@ -742,7 +747,7 @@ test "partial advice splits a mapping, the limit refuses it, undoing it merges" 
 
 test "locks are counted, limited and keep pages from dont_need" {
     const page = pageBytes();
-    reset(.{ .lock_limit_bytes = 3 * page });
+    resetWith(.{ .lock_limit_bytes = 3 * page });
     var errno: u16 = 0;
     const ptr = reserve(4 * page, page, &errno).?;
     try testing.expectEqual(0, lock(ptr, 2 * page));
@@ -761,7 +766,7 @@ test "locks are counted, limited and keep pages from dont_need" {
 }
 
 test "explicit large pages come from a pool that runs out" {
-    reset(.{ .large_pages = 2 });
+    resetWith(.{ .large_pages = 2 });
     var errno: u16 = 0;
     try testing.expectEqual(null, mapHuge(3 * os.large_page_bytes, &errno));
     try testing.expectEqual(os.Errno.no_memory, errno);
@@ -775,7 +780,7 @@ test "explicit large pages come from a pool that runs out" {
 }
 
 test "an idle advice answers 0 and does nothing" {
-    reset(.{});
+    reset();
     var errno: u16 = 0;
     const ptr = reserve(pageBytes(), pageBytes(), &errno).?;
     ptr[0] = 1;
@@ -790,7 +795,7 @@ test "an idle advice answers 0 and does nothing" {
 }
 
 test "the clock moves when told, threads are recorded, ends are played" {
-    reset(.{ .threads = .record });
+    resetWith(.{ .threads = .record });
     const start_ns = nowNs();
     advance(100);
     const word: u32 = 5;

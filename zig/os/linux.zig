@@ -207,10 +207,17 @@ fn mayLockAnything() bool {
     return length == std.math.maxInt(u32);
 }
 
-/// See `os.Primitives`.
+/// Cached limit of mappings; 0 before the first question.
+var map_limit: std.atomic.Value(u64) = .init(0);
+
+/// See `os.Primitives`. Read once: it is asked on paths that cannot pay 4 us for a file.
 pub fn mapLimit() u64 {
+    const known = map_limit.load(.monotonic);
+    if (known != 0) return known;
     const kernel_default = 65530;
-    return proc.fileNumber("/proc/sys/vm/max_map_count") orelse kernel_default;
+    const found = proc.fileNumber("/proc/sys/vm/max_map_count") orelse kernel_default;
+    map_limit.store(found, .monotonic);
+    return found;
 }
 
 // What is there

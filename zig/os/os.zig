@@ -193,7 +193,7 @@ const Primitives = struct {
     /// maxInt(u64) where nothing limits it.
     lockLimit: fn () u64,
 
-    /// Mappings that this process may have.
+    /// Mappings that this process may have; may be the figure of the first question. A load.
     mapLimit: fn () u64,
 
     /// Resident bytes of a mapped range (pages taken by swap do not count). 50 ns a MiB and more: for

@@ -90,6 +90,10 @@ fn probeCollapse() ?bool {
     return give(block, bytes, .collapse) and linux.hugeBytes(block, bytes) == bytes and peek(block) == 1;
 }
 
+/// The kernel marks lazily freed pages in batches of up to 31 a processor: with more than a few
+/// batches some are marked by the time `smaps` looks.
+const lazy_pages = 128;
+
 /// All advices whose effect only `smaps` shows, each on a page of its own (2 MiB for `huge`, so that
 /// the mapping could hold a large page), then one walk.
 fn probeFlags() void {
@@ -107,11 +111,15 @@ fn probeFlags() void {
     var accepted: [group.len]bool = undefined;
     for (group, 0..) |advice, index| {
         const place = base + 2 * index * stride;
-        const length = if (advice == .huge) stride else page;
+        const length = switch (advice) {
+            .huge => stride,
+            .lazy_free => lazy_pages * page,
+            else => page,
+        };
         if (advice == .lazy_free) {
-            // Without large pages, lest this one page be part of one.
+            // Without large pages, lest these be part of one.
             _ = give(place, length, .no_huge);
-            @as([*]volatile u8, place)[0] = 1;
+            for (0..lazy_pages) |index_page| @as([*]volatile u8, place)[index_page * page] = 1;
         }
         if (advice == .do_fork) _ = give(place, length, .dont_fork);
         accepted[index] = give(place, length, advice);
