@@ -34,4 +34,3 @@ pub const BitSet = @import("bit_set.zig").BitSet;
 pub const BitSet512 = @import("bit_set.zig").BitSet512;
 pub const size_class = @import("size_class.zig");
 pub const memory = @import("memory.zig");
-pub const memory = @import("memory.zig");
