@@ -1,0 +1,175 @@
+// The rows that go through the C ABI: N1, N2, N3 and N10 of the targets.
+
+import { type Comparison, compare, failed, generator, skipped } from "./comparison.ts";
+import {
+  findPeer,
+  interleave,
+  opponents,
+  PeerProcess,
+  type Source,
+  type Workload,
+} from "./peers.ts";
+import { targets } from "./targets.ts";
+
+export interface Options {
+  rounds: number;
+  smoke: boolean;
+  seed: number;
+}
+
+const mib = 1 << 20;
+const burstBytes = 1 << 30;
+const burstIdleMs = 2000;
+
+const timedRows = {
+  N1: { load: "pairs", work: "pair", sizes: [2, 4, 32] },
+  N2: { load: "batches", work: "64 live, then freed", sizes: [2, 32] },
+  N3: { load: "handover", work: "A allocates 64, B frees", sizes: [2, 32] },
+} as const satisfies Record<string, { load: Workload; work: string; sizes: readonly number[] }>;
+
+type TimedRow = keyof typeof timedRows;
+
+export async function timedRow(row: TimedRow, options: Options): Promise<Comparison[]> {
+  const { load, work, sizes } = timedRows[row];
+  const random = generator(options.seed);
+  const sources = [findPeer("holdfast"), ...sourcesFor(options)];
+  const result: Comparison[] = [];
+  for (const size of options.smoke ? sizes.slice(0, 1) : sizes) {
+    const name = `${work}, ${size} MiB`;
+    const { peers, left } = await startAll(row, name, sources);
+    try {
+      const samples = await interleave(peers, load, size * mib, { ...options, random });
+      result.push(...judge(row, name, peers, samples), ...left);
+    } catch (error) {
+      result.push(failed(row, name, "", String(error)), ...left);
+    } finally {
+      for (const peer of peers) await peer.end();
+    }
+  }
+  return result;
+}
+
+/** N1 is judged against lgalloc, the others against whoever was best in this run. */
+function judge(
+  row: TimedRow,
+  work: string,
+  peers: readonly PeerProcess[],
+  samples: Map<string, number[]>,
+): Comparison[] {
+  const ours = samples.get("holdfast") ?? [];
+  const lines = peers
+    .filter((peer) => peer.name !== "holdfast")
+    .map((peer) => ({
+      name: peer.name,
+      measured: { row, work, against: peer.label, ours, theirs: samples.get(peer.name) ?? [] },
+    }));
+  const judged =
+    row === "N1"
+      ? { line: lines.find((line) => line.name === "lgalloc"), target: targets.N1.lgalloc }
+      : { line: best(lines), target: targets[row].best };
+  return lines.map((line) =>
+    compare({ ...line.measured, ...(line === judged.line ? { target: judged.target } : {}) }),
+  );
+}
+
+function best<T extends { measured: { ours: number[]; theirs: number[] } }>(
+  lines: T[],
+): T | undefined {
+  return lines.toSorted((a, b) => compareMedian(a) - compareMedian(b))[0];
+}
+
+function compareMedian(line: { measured: { ours: number[]; theirs: number[] } }): number {
+  return compare({ row: "", work: "", against: "", ...line.measured }).theirs ?? Number.NaN;
+}
+
+/**
+ * N10: a burst, everything freed, two seconds without a call. A process gives one sample, since what
+ * a burst leaves behind would be the next one's start; opponents, whose figure is only there to be
+ * read, run once each, beside a repetition of holdfast.
+ */
+export async function idleRow(options: Options): Promise<Comparison[]> {
+  const [total, idleMs] = options.smoke ? [128 * mib, 50] : [burstBytes, burstIdleMs];
+  const work = `burst to ${total / mib} MiB, freed, idle ${idleMs} ms: resident against start`;
+  const others = sourcesFor(options);
+  const starts: number[] = [];
+  const ends: number[] = [];
+  const result: Comparison[] = [];
+  try {
+    for (let round = 0; round < Math.max(options.rounds, others.length); round++) {
+      const other = others[round];
+      const [ours, theirs] = await Promise.all([
+        burst(findPeer("holdfast"), total, idleMs),
+        other && "path" in other ? burst(other, total, idleMs) : undefined,
+      ]);
+      starts.push(ours.start);
+      ends.push(ours.end);
+      if (other && "missing" in other) result.push(skipped("N10", work, other.name, other.missing));
+      if (theirs) {
+        const { label, start, end } = theirs;
+        result.push(
+          compare({
+            row: "N10",
+            work,
+            against: `${label}: its end`,
+            unit: "MiB",
+            ours: [ours.end],
+            theirs: [end],
+            note: `it started at ${start.toFixed(1)} MiB`,
+          }),
+        );
+      }
+    }
+  } catch (error) {
+    return [failed("N10", work, "", String(error)), ...result];
+  }
+  const own = {
+    row: "N10",
+    work,
+    against: "its own start",
+    unit: "MiB" as const,
+    ours: ends,
+    theirs: starts,
+  };
+  // A smoke run does not wait for the purge, so it judges nothing.
+  const target = options.smoke ? undefined : targets.N10.startResident;
+  return [compare({ ...own, target }), ...result];
+}
+
+async function burst(source: Source, total: number, idleMs: number) {
+  if ("missing" in source) throw new Error(source.missing);
+  const peer = await PeerProcess.start(source);
+  try {
+    const [start, peak, end] = await peer.command("burst", total, idleMs, 0);
+    if (peak < start + total) throw new Error(`${peer.name} held less than the burst: ${peak}`);
+    return { label: peer.label, start: start / mib, end: end / mib };
+  } finally {
+    await peer.end();
+  }
+}
+
+/** Smoke runs leave out the peers that would have to be compiled first. */
+function sourcesFor(options: Options): Source[] {
+  return opponents
+    .filter(
+      (name) => !options.smoke || name === "glibc" || name === "jemalloc" || name === "tcmalloc",
+    )
+    .map(findPeer);
+}
+
+async function startAll(row: string, work: string, sources: readonly Source[]) {
+  const peers: PeerProcess[] = [];
+  const left: Comparison[] = [];
+  for (const source of sources) {
+    if ("missing" in source) {
+      if (source.name === "holdfast") throw new Error(source.missing);
+      left.push(skipped(row, work, source.name, source.missing));
+      continue;
+    }
+    try {
+      peers.push(await PeerProcess.start(source));
+    } catch (error) {
+      left.push(failed(row, work, source.name, String(error)));
+    }
+  }
+  return { peers, left };
+}

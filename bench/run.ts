@@ -1,0 +1,106 @@
+// The benchmark's one entry.
+//
+//     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
+//                         [--smoke] [--list]
+//
+// Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no judged
+// line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke run
+// judges nothing: it shows that every row still works.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { type Comparison, failed } from "./comparison.ts";
+import { idleRow, type Options, timedRow } from "./native_rows.ts";
+import { changes, line, machine, type Report, table } from "./report.ts";
+import { groups, type RowName, targets } from "./targets.ts";
+import { typeScriptRow } from "./ts_rows.ts";
+
+const roundsDefault = 7;
+
+function runRow(row: RowName, options: Options): Promise<Comparison[]> {
+  switch (row) {
+    case "N1":
+    case "N2":
+    case "N3":
+      return timedRow(row, options);
+    case "N10":
+      return idleRow(options);
+    default:
+      return typeScriptRow(row, options);
+  }
+}
+
+function chosenRows(words: readonly string[]): RowName[] {
+  const names = words.length === 0 ? ["large"] : words;
+  const rows = names.flatMap((name) => {
+    const row = Object.keys(targets).find((known) => known.toLowerCase() === name.toLowerCase());
+    const members = row ? [row as RowName] : groups[name];
+    if (!members) {
+      const known = [...Object.keys(groups), ...Object.keys(targets)].join(", ");
+      console.error(`no row or group named ${name}; there are ${known}`);
+      process.exit(2);
+    }
+    return members;
+  });
+  return [...new Set(rows)];
+}
+
+const { values, positionals } = parseArgs({
+  args: process.argv.slice(2).filter((word) => word !== "--"),
+  allowPositionals: true,
+  options: {
+    json: { type: "string" },
+    against: { type: "string" },
+    rounds: { type: "string" },
+    seed: { type: "string" },
+    smoke: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
+  },
+});
+
+if (values.list) {
+  for (const [row, numbers] of Object.entries(targets)) console.log(row, JSON.stringify(numbers));
+  for (const [group, rows] of Object.entries(groups)) console.log(`${group}: ${rows.join(" ")}`);
+  process.exit(0);
+}
+
+const smoke = values.smoke;
+const rounds = Number(values.rounds ?? (smoke ? 1 : roundsDefault));
+const seed = Number(values.seed ?? Date.now() % 2 ** 31);
+if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(seed)) {
+  console.error("--rounds and --seed take whole numbers, rounds at least 1");
+  process.exit(2);
+}
+
+const report: Report = {
+  date: new Date().toISOString(),
+  smoke,
+  rounds,
+  seed,
+  machine: machine(),
+  comparisons: [],
+};
+console.log(`rounds ${rounds}, seed ${seed}, ${JSON.stringify(report.machine)}`);
+for (const row of chosenRows(positionals)) {
+  let comparisons: Comparison[];
+  try {
+    comparisons = await runRow(row, { rounds, smoke, seed });
+  } catch (error) {
+    comparisons = [failed(row, "", "", String(error))];
+  }
+  for (const comparison of comparisons) console.log(line(comparison));
+  report.comparisons.push(...comparisons);
+}
+
+console.log(`\n${table(report.comparisons)}`);
+if (values.json) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+if (values.against) {
+  const older = JSON.parse(readFileSync(values.against, "utf8")) as Report;
+  console.log(`\nratios against ${older.date}:\n${changes(report, older)}`);
+}
+
+const count = (verdict: Comparison["verdict"]) =>
+  report.comparisons.filter((one) => one.verdict === verdict).length;
+const judged = smoke ? "" : `${count("ok")} ok, ${count("short")} short, `;
+console.log(`\n${judged}${count("skipped")} skipped, ${count("failed")} failed`);
+process.exit(count("failed") > 0 || (!smoke && count("short") > 0) ? 1 : 0);

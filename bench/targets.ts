@@ -1,0 +1,23 @@
+// What each row must reach, as numbers: holdfast's figure over the opponent's, at most.
+
+export const targets = {
+  B1: { bareView: 4, touchedArray: 1 / 1000 },
+  B2: { bareWrap: 1.25 },
+  B3: { touchedArray: 1 / 5 },
+  B4: { residentTouch: 1.1, touchedArray: 1 / 20 },
+  B5: { fill: 1.05, touchedArray: 1 / 1.5, scrubbed: 1 / 20 },
+  B6: { plainArray: 1 / 1.5 },
+  N1: { lgalloc: 0.35 },
+  N2: { best: 0.5 },
+  N3: { best: 0.5 },
+  N10: { startResident: 1.05 },
+} as const;
+
+export type RowName = keyof typeof targets;
+
+/** Names that stand for several rows on the command line. */
+export const groups: Record<string, readonly RowName[]> = {
+  large: ["B1", "B2", "B3", "B4", "B5", "B6", "N1", "N2", "N3", "N10"],
+  typescript: ["B1", "B2", "B3", "B4", "B5", "B6"],
+  native: ["N1", "N2", "N3", "N10"],
+};
