@@ -484,7 +484,7 @@ export const symbols = {
    * Native face of the pool, without a handle: a region of at least `bytes`, its usable bytes in
    * `capacity` if that is not null. Null if there is none; the block says why.
    */
-  hf_region_alloc: { args: ["u32", "u32", "u64_fast", "ptr"], returns: "ptr" },
+  hf_region_alloc: { args: ["u32", "u32", "u64", "ptr"], returns: "ptr" },
   /**
    * Gives back a region from `region_alloc`, on any attached thread. Null is ok.
    * FOREIGN: no region of this pool starts there. DOUBLE_FREE: it is free already.

@@ -14,7 +14,7 @@
 //! | enum(i32), enum(u32) | hf_<name>_t (its integer) | i32, u32 |
 //! | *T, *const T, [*]T of an extern struct | hf_<name>_t * | buffer: a view, never null |
 //! | other pointers, optional or not | void * | ptr |
-//! | usize, ?*usize | size_t, size_t * | u64_fast, ptr (the native face only) |
+//! | usize, ?*usize | size_t, size_t * | u64, ptr (the native face only) |
 //!
 //! Usage: gen_abi <out.h> <out.ts> <abi.zig> <files that declare its types>... One run, one thread,
 //! no state; run it through `zig build abi`, which also copies the files to their places.
@@ -287,7 +287,7 @@ fn cType(comptime T: type) []const u8 {
 fn ffiType(comptime T: type) []const u8 {
     return switch (T) {
         u32, i32, f64, void => @typeName(T),
-        usize => "u64_fast",
+        usize => "u64",
         else => switch (@typeInfo(T)) {
             .@"enum" => |info| ffiType(info.tag_type),
             .optional => "ptr",

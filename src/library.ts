@@ -1,0 +1,195 @@
+/**
+ * Finds the native library and opens it: the only importer of `dlopen`.
+ *
+ * Order: `HOLDFAST_LIBRARY`, the build of a checkout (`zig-out/lib` beside package.json), the
+ * package of this platform. The fingerprint of the library must be that of `abi.gen.ts`; then the
+ * library says which engine leads the process, and if another copy of holdfast was loaded before,
+ * that copy is opened instead, so that all Workers and all copies share one engine.
+ *
+ * The library is never closed: code of it runs when ArrayBuffers are collected and threads end.
+ * Every failure is one `HoldfastError` that lists what was tried and what mends it.
+ */
+import { CString, dlopen, type Library as Opened, type Pointer } from "bun:ffi";
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { FINGERPRINT, layouts, Status, symbols } from "./abi.gen.ts";
+import { HoldfastError } from "./errors.ts";
+
+/** The library's functions, callable. */
+export type Symbols = Opened<typeof symbols>["symbols"];
+
+export interface Library {
+  symbols: Symbols;
+  /** File of the engine that this process uses. */
+  path: string;
+}
+
+const operation = "import holdfast";
+
+/** Platforms that have a package; build.zig holds the same table. */
+export const platforms = ["linux-x64", "linux-arm64", "darwin-arm64", "darwin-x64"] as const;
+
+/** Opens the library of this process. Called once per realm, by the binding. */
+export function openLibrary(): Library {
+  if (!Bun.semver.satisfies(Bun.version, ">=1.4.0")) {
+    throw refuse(`holdfast needs Bun 1.4 or newer, this is ${Bun.version}. Run "bun upgrade"`);
+  }
+  const path = findLibrary();
+  const opened = openVerified(path);
+  const leader = leaderOf(opened, path);
+  return leader === path
+    ? { symbols: opened, path }
+    : { symbols: openVerified(leader), path: leader };
+}
+
+/** The first of the three places that has a library. */
+function findLibrary(): string {
+  const named = process.env.HOLDFAST_LIBRARY;
+  // A program with borrowed rights does not load what its caller names.
+  if (named && process.getuid?.() === process.geteuid?.()) return resolve(named);
+
+  const platform = `${process.platform}-${process.arch}`;
+  const file = process.platform === "darwin" ? "libholdfast.dylib" : "libholdfast.so";
+  const built = join(import.meta.dir, "../zig-out/lib", file);
+  if (existsSync(built)) return built;
+
+  const tried = [`${built}: no such file`];
+  try {
+    const packaged = platformPackage(platform);
+    if (packaged) return packaged;
+  } catch (error) {
+    tried.push(`@holdfast/${platform}: ${firstLine(error)}`);
+  }
+  throw refuse(missingMessage(platform, tried));
+}
+
+/**
+ * The library in the package of this platform. Each name is a literal, so that a bundler follows
+ * it and `bun build --compile` embeds the file; the `try` around the call is what lets a bundler
+ * pass over the packages of other platforms, which are not installed.
+ */
+function platformPackage(platform: string): string | undefined {
+  let found: { default: string } | undefined;
+  try {
+    switch (platform) {
+      case "linux-x64":
+        found = require("@holdfast/linux-x64");
+        break;
+      case "linux-arm64":
+        found = require("@holdfast/linux-arm64");
+        break;
+      case "darwin-arm64":
+        found = require("@holdfast/darwin-arm64");
+        break;
+      case "darwin-x64":
+        found = require("@holdfast/darwin-x64");
+        break;
+      default:
+        throw refuse(
+          `there is no holdfast for ${platform}; it is built for ${platforms.join(", ")}`,
+        );
+    }
+  } catch (error) {
+    if (error instanceof HoldfastError) throw error;
+    throw new Error(firstLine(error));
+  }
+  // In a bundle the file lies beside the bundle and its path is relative.
+  return found && resolve(import.meta.dir, found.default);
+}
+
+function missingMessage(platform: string, tried: string[]): string {
+  const lines = ["the native library was not found. Tried:", ...tried.map((line) => `  ${line}`)];
+  const others = platforms.filter((name) => name !== platform && isInstalled(name));
+  if (others.length > 0) {
+    lines.push(
+      `The package of another platform is installed (${others.join(", ")}): node_modules was made`,
+      "on another machine. Remove it and install here.",
+    );
+  } else if (existsSync(join(import.meta.dir, "../build.zig"))) {
+    lines.push('This is a checkout: run "npm ci && npm run zig-build".');
+  } else {
+    lines.push('Run "bun add holdfast" again, without --omit=optional.');
+  }
+  lines.push("Or name a library in HOLDFAST_LIBRARY.");
+  return lines.join("\n");
+}
+
+function isInstalled(platform: string): boolean {
+  let folder = import.meta.dir;
+  while (dirname(folder) !== folder) {
+    if (existsSync(join(folder, "node_modules/@holdfast", platform, "package.json"))) return true;
+    folder = dirname(folder);
+  }
+  return false;
+}
+
+/** Opens a file and compares its fingerprint before any other function of it is looked up. */
+function openVerified(path: string): Symbols {
+  const { hf_fingerprint } = open(path, { hf_fingerprint: symbols.hf_fingerprint });
+  if (hf_fingerprint() !== FINGERPRINT) throw otherVersion(path);
+  return open(path, symbols);
+}
+
+function open<const Table extends typeof symbols | Pick<typeof symbols, "hf_fingerprint">>(
+  path: string,
+  table: Table,
+): Opened<Table>["symbols"] {
+  try {
+    return dlopen(path, table).symbols;
+  } catch (error) {
+    const reason = firstLine(error);
+    if (reason.includes("JIT")) {
+      throw refuse(
+        `Bun's foreign calls need its JIT, which is switched off here (${reason}). ` +
+          "Unset BUN_JSC_useJIT, or allow the process to map executable memory",
+        error,
+      );
+    }
+    if (/symbol .*(not found|undefined)/i.test(reason)) throw otherVersion(path, error);
+    throw new HoldfastError("SYSTEM", operation, {
+      message:
+        `${path} could not be opened: ${reason}. It must be a file built for ` +
+        `${process.platform}-${process.arch}; a compiled executable unpacks it to the temporary ` +
+        "directory, which must not be mounted noexec (set TMPDIR)",
+      cause: error,
+    });
+  }
+}
+
+/** Path of the library whose engine leads this process: `path` itself or one loaded earlier. */
+function leaderOf(opened: Symbols, path: string): string {
+  const info = new Uint8Array(layouts.EngineInfo.size);
+  const status = opened.hf_engine_info(info);
+  const fields = layouts.EngineInfo.fields;
+  const view = new DataView(info.buffer);
+  const address = view.getFloat64(fields.pathAddress.offset, true);
+  if (status === Status.ok && view.getUint32(fields.self.offset, true) === 1) return path;
+  const leader = address === 0 ? "" : new CString(address as Pointer).toString();
+  if (status === Status.ok && leader !== "") return leader;
+  throw new HoldfastError("ABI_MISMATCH", operation, {
+    message:
+      `another version of holdfast is already loaded in this process${leader && `, from ${leader}`}; ` +
+      `this one is ${path}. Make both the same version ("bun pm ls --all" shows who brings which)`,
+  });
+}
+
+function otherVersion(path: string, cause?: unknown): HoldfastError {
+  return new HoldfastError("ABI_MISMATCH", operation, {
+    message:
+      `${path} was built from another zig/abi.zig than src/abi.gen.ts. In a checkout run ` +
+      '"npm run zig-build"; in a program make holdfast and its @holdfast package the same version',
+    cause,
+  });
+}
+
+function refuse(message: string, cause?: unknown): HoldfastError {
+  return new HoldfastError("UNSUPPORTED", operation, { message, cause });
+}
+
+function firstLine(error: unknown): string {
+  const text =
+    error instanceof Error || typeof error === "object"
+      ? String((error as Error).message)
+      : String(error);
+  return text.split("\n")[0] ?? text;
+}

@@ -1,0 +1,7 @@
+/** What every runtime but Bun gets: holdfast calls native code through bun:ffi. */
+throw Object.assign(
+  new Error(
+    "holdfast runs in Bun 1.4 or newer: start your program with `bun`, not with node or deno",
+  ),
+  { name: "HoldfastError", code: "ERR_HOLDFAST_UNSUPPORTED", operation: "import holdfast" },
+);
