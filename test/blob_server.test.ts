@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { heapStats } from "bun:jsc";
 import { connect } from "node:net";
 import { LargePool } from "holdfast";
+import type { ServerReport } from "../examples/blob-server/client.ts";
 import { type BlobServer, failure, startServer } from "../examples/blob-server/server.ts";
 import { receive, WrongLength } from "../examples/blob-server/store.ts";
 
@@ -271,7 +272,7 @@ test("uploads, responses and deletions of the same names at once keep every byte
 
 test("stats show the store, the pool and the process", async () => {
   await put("a", pattern(3 * MIB));
-  const report = (await (await fetch(new URL("stats", server.url))).json()) as any;
+  const report = (await (await fetch(new URL("stats", server.url))).json()) as ServerReport;
   expect(report.store).toEqual({ blobs: 1, bytes: 3 * MIB, uploads: 0 });
   expect(report.pool.allocatedBytes).toBe(3 * MIB);
   expect(report.pool.liveHandles).toBe(1);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 /** The parts of `GET /stats` and of the answer to a `PUT` that the demo looks at. */
 export interface ServerReport {
   store: { blobs: number; bytes: number; uploads: number };
-  pool: { lockedBytes: number; activeBytes: number; liveHandles: number; closingHandles: number };
+  pool: { allocatedBytes: number; activeBytes: number; lockedBytes: number; liveHandles: number };
   rssBytes: number;
   peakRssBytes: number;
 }

@@ -47,7 +47,11 @@ async function hash(body: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 /** Runs `work` on each item, `PARALLEL` at a time, and times each. */
-async function forAll<T>(meter: Meter, items: T[], work: (item: T, index: number) => Promise<number>) {
+async function forAll<T>(
+  meter: Meter,
+  items: T[],
+  work: (item: T, index: number) => Promise<number>,
+) {
   const queue = items.entries();
   const lane = async () => {
     for (const [index, item] of queue) {

@@ -16,7 +16,10 @@ export class Meter {
     this.#label = label;
     if (!progress) return;
     const format = `${label.padEnd(18)} {bar} {percentage} %  {done} of ${files} files`;
-    this.#bar = new progress.SingleBar({ format, hideCursor: true }, progress.Presets.shades_classic);
+    this.#bar = new progress.SingleBar(
+      { format, hideCursor: true },
+      progress.Presets.shades_classic,
+    );
     this.#bar.start(totalBytes, 0, { done: 0 });
   }
 
