@@ -460,8 +460,9 @@ hf_status_t hf_region_wrap(uint32_t thread, uint32_t region);
 /* Takes back a `region_wrap` whose ArrayBuffer was not made. FOREIGN. */
 hf_status_t hf_region_unwrap(uint32_t thread, uint32_t region);
 
-/* Address of the deallocator for alias ArrayBuffers: context = region index plus one. It may run
- * on any thread. A region leased through that buffer at that moment comes back as a leak. */
+/* Address of the deallocator for alias ArrayBuffers: context = region epoch (`block_region_epoch`
+ * when the buffer was made) times 2^24, plus region index, plus one. It may run on any thread. A
+ * region leased through that buffer at that moment comes back as a leak. */
 const void *hf_region_deallocator(void);
 
 /* The region's epoch, as `block_region_epoch`. 0 if there is no such region. Any thread. */

@@ -11,7 +11,7 @@
 //! needs and nothing has changed. `thread` is the index that `thread_attach` gave to the calling
 //! thread; a call that passes another thread's index is a programming error.
 
-const std = @import("std");
+const builtin = @import("builtin");
 const engine = @import("engine/engine.zig");
 
 /// Version of this contract; a library of another version is refused at load.
@@ -97,7 +97,7 @@ pub fn fingerprint() callconv(.c) f64 {
 /// Fills `out` with the engine that leads this process: this copy, or one loaded earlier.
 /// Statuses: ok, ABI_MISMATCH if the earlier one speaks another contract. Any thread.
 pub fn engine_info(out: *EngineInfo) callconv(.c) Status {
-    return engine.info(out);
+    return engine.info(out, &engine_marker);
 }
 
 /// Gives the calling thread an index for all further calls; the thread's end gives it back.
@@ -164,8 +164,9 @@ pub fn region_unwrap(thread: u32, region: u32) callconv(.c) Status {
     return engine.instance.regionUnwrap(thread, region);
 }
 
-/// Address of the deallocator for alias ArrayBuffers: context = region index plus one. It may run
-/// on any thread. A region leased through that buffer at that moment comes back as a leak.
+/// Address of the deallocator for alias ArrayBuffers: context = region epoch (`block_region_epoch`
+/// when the buffer was made) times 2^24, plus region index, plus one. It may run on any thread. A
+/// region leased through that buffer at that moment comes back as a leak.
 pub fn region_deallocator() callconv(.c) ?*const anyopaque {
     return @ptrCast(&engine.regionDeallocator);
 }
@@ -303,6 +304,13 @@ pub fn region_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) St
 /// figures. Answers ok or the first Status that went wrong. For a new system or libc.
 pub fn self_test() callconv(.c) Status {
     return engine.instance.selfTest();
+}
+
+const engine_marker: engine.Marker = .{ .abi = abi_version };
+
+// For lib.zig: exports the marker by which other copies find this one.
+comptime {
+    if (builtin.output_mode == .Lib) @export(&engine_marker, .{ .name = engine.marker_name });
 }
 
 const contract_fingerprint: f64 = blk: {

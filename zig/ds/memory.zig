@@ -5,15 +5,15 @@
 //! loop of vectors, and long ones the processor's own string instruction, which fills whole cache
 //! lines without reading them first. Thresholds were measured (see `string_bytes_min`).
 //!
-//! Invariant: exactly the bytes of the slice are written, each at least once; nothing else is read or
-//! written. No alignment is asked of anyone. All stores go through volatile pointers or assembly,
-//! because the optimiser would otherwise recognise these loops as memset and memcpy and call the
-//! functions of that name, which `exportSymbols` makes of these very loops.
+//! Invariant: exactly the bytes of the slice are written, each at least once; nothing else is read
+//! or written. No alignment is asked of anyone. All stores go through volatile pointers or
+//! assembly, because the optimiser would otherwise recognise these loops as memset and memcpy and
+//! call the functions of that name, which `exportSymbols` makes of these very loops.
 //!
 //! Cost: 1 to 3 ns up to 128 bytes, then by bandwidth (60 to 90 GB/s in cache, 40 GB/s beyond it).
-//! Threads: pure functions; concurrent access to the same bytes is the caller's matter.
-//! When NOT to use it: for a known handful of bytes, which an assignment does better; on memory that
-//! never was touched or was purged, which is zero already.
+//! Threads: pure functions; concurrent access to the same bytes is the caller's matter. When NOT to
+//! use it: for a known handful of bytes, which an assignment does better; on memory that never was
+//! touched or was purged, which is zero already.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -25,9 +25,9 @@ const Cell = *align(1) volatile Vector;
 const Source = *align(1) const volatile Vector;
 
 /// From this length on the string instruction is used, where the processor says that it is fast.
-/// Measured on an AMD EPYC with ERMS and FSRM, 2026-11, set: 39.5 ns against 39.8 of the loop at 2 KiB,
-/// 178 against 316 at 16 KiB, 63 us against 85 at 4 MiB (a `fill(0)` in Bun 64 us, the compiler's
-/// own memset 664).
+/// Measured on an AMD EPYC with ERMS and FSRM, 2026-11, set: 39.5 ns against 39.8 of the loop at 2
+/// KiB, 178 against 316 at 16 KiB, 63 us against 85 at 4 MiB (a `fill(0)` in Bun 64 us, the
+/// compiler's own memset 664).
 pub const string_bytes_min: usize = 2048;
 
 /// Sets all bytes to zero.
@@ -149,7 +149,8 @@ const strings = if (builtin.cpu.arch == .x86_64) struct {
     const Speed = enum(u8) { unknown, slow, fast };
     var speed: std.atomic.Value(Speed) = .init(.unknown);
 
-    /// ERMS: leaf 7, ebx bit 9. Asked once, since a virtual machine traps the question (20 to 70 us).
+    /// ERMS: leaf 7, ebx bit 9. Asked once, since a virtual machine traps the question (20 to 70
+    /// us).
     fn fast() bool {
         return switch (speed.load(.monotonic)) {
             .fast => true,
@@ -203,8 +204,8 @@ const strings = if (builtin.cpu.arch == .x86_64) struct {
 };
 
 /// Makes memset, memcpy and memmove of these functions for everything that the compiler itself
-/// expects of them, in place of the slow ones it would link. For the root of a library without libc.
-/// Not in Debug, where safety fills undefined variables by memset, also the ones in here.
+/// expects of them, in place of the slow ones it would link. For the root of a library without
+/// libc. Not in Debug, where safety fills undefined variables by memset, also the ones in here.
 pub fn exportSymbols() void {
     comptime {
         if (builtin.mode == .Debug) return;

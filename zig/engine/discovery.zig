@@ -1,17 +1,17 @@
 //! One engine per process: finds the copy of this library that was loaded first.
 //!
-//! A program may load two copies (two versions in a dependency tree, a bundled and an installed one).
-//! Each would have its own handle table and pools, and a handle of one would be foreign to the other.
-//! So each copy, before its first use, walks the loaded objects in the order of loading and takes the
-//! first with our SONAME and a fitting exported `Marker` as the leader; a copy that is not the leader
-//! lets the binding load the leader's path instead, which the dynamic linker answers with the object
-//! that is there already.
+//! A program may load two copies (two versions in a dependency tree, a bundled and an installed
+//! one). Each would have its own handle table and pools, and a handle of one would be foreign to
+//! the other. So each copy, before its first use, walks the loaded objects in the order of loading
+//! and takes the first with our SONAME and a fitting exported `Marker` as the leader; a copy that
+//! is not the leader lets the binding load the leader's path instead, which the dynamic linker
+//! answers with the object that is there already.
 //!
 //! Invariant: all copies find the same leader whenever they ask, because the order of loading does
-//! not change and a library linked as never unloaded does not leave it. The marker is plain data that
-//! needs no relocation, so it may be read even while another thread is still loading the object.
-//! Everything read is checked to lie in a loaded segment of its object first: a strange library is
-//! passed over, never followed.
+//! not change and a library linked as never unloaded does not leave it. The marker is plain data
+//! that needs no relocation, so it may be read even while another thread is still loading the
+//! object. Everything read is checked to lie in a loaded segment of its object first: a strange
+//! library is passed over, never followed.
 //!
 //! Cost: 6 us in a process of some 20 objects; no memory. Thread rule: any thread, at any time; the
 //! dynamic linker's own lock is held meanwhile, so the visitor calls nothing.
@@ -45,8 +45,8 @@ pub const Marker = extern struct {
 pub const Leader = struct {
     /// Address that the leader is loaded at; 0 when there is no dynamic linker to say.
     base: usize = 0,
-    /// The file that the leader was loaded from, as the dynamic linker names it; valid as long as the
-    /// leader is loaded, that is always. Empty when there is no dynamic linker.
+    /// The file that the leader was loaded from, as the dynamic linker names it; valid as long as
+    /// the leader is loaded, that is always. Empty when there is no dynamic linker.
     path: [:0]const u8 = "",
     /// The leader is the copy that asks.
     is_ourselves: bool = true,
@@ -77,8 +77,8 @@ const Search = struct {
     found: bool = false,
 };
 
-/// Called for each object in the order of loading; never stops early, since an incompatible copy may
-/// come after the leader.
+/// Called for each object in the order of loading; never stops early, since an incompatible copy
+/// may come after the leader.
 fn visit(object: *const Object, info_bytes: usize, search: *Search) callconv(.c) c_int {
     if (info_bytes < @sizeOf(Object)) return 0;
     const tables = object.tables() orelse return 0;
@@ -286,8 +286,8 @@ test "damaged and foreign libraries are passed over" {
     const random = prng.random();
     for (0..2000) |_| {
         const object = library.init(own, random.boolean());
-        // Any few bytes of what the search reads; reads outside the image must not happen (they would
-        // fault or be found by the allocator's guard), whatever the answer is.
+        // Any few bytes of what the search reads; reads outside the image must not happen (they
+        // would fault or be found by the allocator's guard), whatever the answer is.
         const bytes = std.mem.asBytes(&library.image);
         for (0..random.uintLessThan(u8, 8)) |_| {
             bytes[random.uintLessThan(usize, bytes.len)] = random.int(u8);

@@ -1,17 +1,18 @@
 //! A deterministic system for tests: refuses any call on demand and knows where every page is.
 //!
-//! Memory is real (one private arena, so reads and writes work, and unmapped parts of it fault), but
-//! what is mapped, advised, locked and counted is decided here: the same calls give the same
-//! addresses relative to the arena, the same counts and the same refusals in every run. Addresses are
-//! the lowest that fit, so an unmapped range is given out again at the next chance, which is what
-//! finds stale pointers. Residency is the kernel's own count of the arena's pages, with large pages
-//! switched off, and therefore exact also for pages that were only touched.
+//! Memory is real (one private arena, so reads and writes work, and unmapped parts of it fault),
+//! but what is mapped, advised, locked and counted is decided here: the same calls give the same
+//! addresses relative to the arena, the same counts and the same refusals in every run. Addresses
+//! are the lowest that fit, so an unmapped range is given out again at the next chance, which is
+//! what finds stale pointers. Residency is the kernel's own count of the arena's pages, with large
+//! pages switched off, and therefore exact also for pages that were only touched.
 //!
-//! Modelled: the limit of mappings (a mapping is a run of pages with equal attributes, so that partial
-//! advice splits and equal neighbours merge, as in Linux), the pool of explicit large pages, the limit
-//! of locked bytes, EINVAL of `dont_need` on locked pages, lazily freed pages that vanish or stay,
-//! advice that answers 0 and does nothing, a clock that moves when told, threads refused, recorded
-//! or really started. Not modelled: large pages by advice take nothing, swap, forks.
+//! Modelled: the limit of mappings (a mapping is a run of pages with equal attributes, so that
+//! partial advice splits and equal neighbours merge, as in Linux), the pool of explicit large
+//! pages, the limit of locked bytes, EINVAL of `dont_need` on locked pages, lazily freed pages that
+//! vanish or stay, advice that answers 0 and does nothing, a clock that moves when told, threads
+//! refused, recorded or really started. Not modelled: large pages by advice take nothing, swap,
+//! forks.
 //!
 //! Cost: about a nanosecond a page per call (a byte of state each); one lock round everything, so
 //! threads may share it. State is global: one test at a time, each beginning with `reset`.

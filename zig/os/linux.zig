@@ -1,14 +1,15 @@
 //! The Linux floor: raw system calls, x86_64 and aarch64, no C library.
 //!
 //! Nothing here reads a thread-local or calls `getauxval`, so a shared library made of it has only
-//! weak undefined symbols (`weak.zig`) and loads with glibc and musl alike. Kernels from 4.14 on work;
-//! what came later (POPULATE_WRITE 5.14, DONTNEED_LOCKED 5.18, COLLAPSE 6.1, PAGEMAP_SCAN 6.7) is
-//! probed by its effect (`probe.zig`) and has a fallback here or at the caller, as `os.zig` lists.
+//! weak undefined symbols (`weak.zig`) and loads with glibc and musl alike. Kernels from 4.14 on
+//! work; what came later (POPULATE_WRITE 5.14, DONTNEED_LOCKED 5.18, COLLAPSE 6.1, PAGEMAP_SCAN
+//! 6.7) is probed by its effect (`probe.zig`) and has a fallback here or at the caller, as `os.zig`
+//! lists.
 //!
 //! Invariant: a refused call leaves things as they were (see `lock` and `mapHuge`, which clean up
-//! after the kernel's halfway states). Cost: one system call each unless the contract says otherwise;
-//! `works`, `pageBytes` are loads after their first use. All state is a few idempotent atomics, so
-//! every function is safe from any thread and after fork.
+//! after the kernel's halfway states). Cost: one system call each unless the contract says
+//! otherwise; `works`, `pageBytes` are loads after their first use. All state is a few idempotent
+//! atomics, so every function is safe from any thread and after fork.
 //!
 //! When NOT to use it: directly. Code above takes an `Os` type, so that tests can pass `fake.zig`.
 
@@ -74,8 +75,8 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     const start = std.mem.alignForward(usize, @intFromPtr(mapped), alignment);
     const head_bytes = start - @intFromPtr(mapped);
     const tail_bytes = mapped_bytes - head_bytes - bytes;
-    // The kernel may have merged the mapping with its neighbours; then cutting splits, and is refused
-    // at the limit of mappings. Everything goes back in that case.
+    // The kernel may have merged the mapping with its neighbours; then cutting splits, and is
+    // refused at the limit of mappings. Everything goes back in that case.
     const result: [*]u8 = @ptrFromInt(start);
     if (head_bytes > 0) errno.* = unmap(mapped, head_bytes) else errno.* = 0;
     if (errno.* == 0 and tail_bytes > 0) {
@@ -169,8 +170,8 @@ fn touch(ptr: [*]u8, bytes: usize) void {
 
 // Locks
 
-/// See `os.Primitives`. The kernel marks a mapping as locked before it populates, and leaves the mark
-/// when that fails: the unlock takes it back.
+/// See `os.Primitives`. The kernel marks a mapping as locked before it populates, and leaves the
+/// mark when that fails: the unlock takes it back.
 pub fn lock(ptr: [*]u8, bytes: usize) u16 {
     const refused = code(linux.mlock(ptr, bytes));
     if (refused != 0) _ = linux.munlock(ptr, bytes);
@@ -239,8 +240,8 @@ pub fn residentBytes(ptr: [*]const u8, bytes: usize) u64 {
     return pages * page;
 }
 
-/// See `os.Primitives`. By the PAGEMAP_SCAN request, else by `smaps`, where a mapping that the range
-/// covers in part counts with what it has at most inside.
+/// See `os.Primitives`. By the PAGEMAP_SCAN request, else by `smaps`, where a mapping that the
+/// range covers in part counts with what it has at most inside.
 pub fn hugeBytes(ptr: [*]const u8, bytes: usize) u64 {
     const start = std.mem.alignBackward(usize, @intFromPtr(ptr), pageBytes());
     const end = std.mem.alignForward(usize, @intFromPtr(ptr) + bytes, pageBytes());
@@ -392,7 +393,8 @@ pub fn nameThread(name: [:0]const u8) void {
     _ = linux.prctl(@intFromEnum(linux.PR.SET_NAME), @intFromPtr(name.ptr), 0, 0, 0);
 }
 
-/// See `os.Primitives`. The thread block's address, by which every C library finds its thread-locals.
+/// See `os.Primitives`. The thread block's address, by which every C library finds its
+/// thread-locals.
 pub fn threadPointer() usize {
     return switch (builtin.cpu.arch) {
         .x86_64 => asm volatile ("movq %%fs:0, %[ret]"

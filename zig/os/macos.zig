@@ -1,10 +1,11 @@
 //! The macOS floor: base pages through libSystem, which every program there has.
 //!
-//! Compiled for each release, not run by its tests (the README says so). There are no explicit large
-//! pages, no advice about them, none about forks and dumps. Purging is MADV_FREE_REUSABLE, the call
-//! after which the system's own figures fall at once, and MADV_FREE_REUSE is given when a range is
-//! populated again; neither promises zeros, so `works(.dont_need)` is false and the code above takes
-//! a purged range as dirty. Locks are mlock. Waiting is `__ulock`, the call under libc++'s own.
+//! Compiled for each release, not run by its tests (the README says so). There are no explicit
+//! large pages, no advice about them, none about forks and dumps. Purging is MADV_FREE_REUSABLE,
+//! the call after which the system's own figures fall at once, and MADV_FREE_REUSE is given when a
+//! range is populated again; neither promises zeros, so `works(.dont_need)` is false and the code
+//! above takes a purged range as dirty. Locks are mlock. Waiting is `__ulock`, the call under
+//! libc++'s own.
 //!
 //! Invariant and errors as in `os.zig`; errno values are translated where they are
 //! looked at and passed through otherwise. Safe from any thread.

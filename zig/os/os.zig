@@ -1,16 +1,16 @@
 //! The floor of the operating system: every primitive that differs by system, and nothing else.
 //!
-//! An implementation is a namespace type (a file) with the functions that `check` lists. `linux.zig`
-//! is the real one, `macos.zig` has base pages only, `windows.zig` and `wasm.zig` answer
-//! `Errno.unsupported`, and `fake.zig` is a deterministic one for tests, which refuses calls on
-//! demand and proves that every page came back. Code above this floor is written as
-//! `fn Pool(comptime Os: type) type` and gets `os.Native` or `os.fake`.
+//! An implementation is a namespace type (a file) with the functions that `check` lists.
+//! `linux.zig` is the real one, `macos.zig` has base pages only, `windows.zig` and `wasm.zig`
+//! answer `Errno.unsupported`, and `fake.zig` is a deterministic one for tests, which refuses calls
+//! on demand and proves that every page came back. Code above this floor is written as `fn
+//! Pool(comptime Os: type) type` and gets `os.Native` or `os.fake`.
 //!
-//! Errors are numbers: 0 is success, anything else the system's errno as a `u16`. There are no error
-//! sets here, because the number itself goes up to the user. Sizes are bytes; addresses and sizes are
-//! multiples of `pageBytes()` unless a function says otherwise. No primitive allocates from a heap,
-//! keeps a lock across a system call, or depends on a C library. All of them may be called from any
-//! thread at any time, also while another thread is in the same function.
+//! Errors are numbers: 0 is success, anything else the system's errno as a `u16`. There are no
+//! error sets here, because the number itself goes up to the user. Sizes are bytes; addresses and
+//! sizes are multiples of `pageBytes()` unless a function says otherwise. No primitive allocates
+//! from a heap, keeps a lock across a system call, or depends on a C library. All of them may be
+//! called from any thread at any time, also while another thread is in the same function.
 //!
 //! What a refusal means to the caller (`fatal`: the operation that needed it fails with a status;
 //! `falls back`: another way is tried, the user sees the result only in what was obtained;
@@ -60,7 +60,8 @@ pub const large_page_bytes: usize = 2 << 20;
 /// What may be said to the system about a range of pages. What each one does is the effect that
 /// `works` probes; the advice itself may answer 0 and do nothing (emulators do).
 pub const Advice = enum(u8) {
-    /// Back the range with large pages when it is touched. Splits a mapping unless given to all of it.
+    /// Back the range with large pages when it is touched. Splits a mapping unless given to all of
+    /// it.
     huge,
     /// Never back the range with large pages.
     no_huge,
@@ -159,17 +160,19 @@ const Primitives = struct {
 
     /// Reserves private zeroed memory, readable and writable, without commitment (pages are faulted
     /// in by touch). `alignment` is a power of two of at least a page. Post: the result is aligned,
-    /// and is unmapped by `unmap` in whole or in parts; or null with `errno` set and nothing mapped.
+    /// and is unmapped by `unmap` in whole or in parts; or null with `errno` set and nothing
+    /// mapped.
     reserve: fn (bytes: usize, alignment: usize, errno: *u16) ?[*]u8,
 
     /// Maps and populates explicit large pages. `bytes` is a multiple of `large_page_bytes`, the
-    /// result is aligned to it, zeroed and resident. A shortage is null with `errno` set here, never
-    /// a signal at a later touch; nothing stays mapped then. 40 to 100 us a page, for the zeroing.
+    /// result is aligned to it, zeroed and resident. A shortage is null with `errno` set here,
+    /// never a signal at a later touch; nothing stays mapped then. 40 to 100 us a page, for the
+    /// zeroing.
     mapHuge: fn (bytes: usize, errno: *u16) ?[*]u8,
 
-    /// Unmaps a range of one or of several adjoining mappings (of large pages: whole ones). Locks go
-    /// with it. Refused (ENOMEM) when it would split a mapping at the limit of mappings; the range is
-    /// then still wholly mapped.
+    /// Unmaps a range of one or of several adjoining mappings (of large pages: whole ones). Locks
+    /// go with it. Refused (ENOMEM) when it would split a mapping at the limit of mappings; the
+    /// range is then still wholly mapped.
     unmap: fn (ptr: [*]u8, bytes: usize) u16,
 
     /// Gives `advice` on the range. Each change of `huge`, `no_huge`, `dont_fork`, `do_fork`,
@@ -182,8 +185,8 @@ const Primitives = struct {
     works: fn (advice: Advice) bool,
 
     /// Locks the range into memory and makes it resident. Locks do not nest. On refusal nothing in
-    /// the range stays locked, also what was locked before: lock only ranges that you hold unlocked.
-    /// ENOMEM: over `lockLimit` (or not mapped), EPERM: a limit of 0, EAGAIN: no memory.
+    /// the range stays locked, also what was locked before: lock only ranges that you hold
+    /// unlocked. ENOMEM: over `lockLimit` (or not mapped), EPERM: a limit of 0, EAGAIN: no memory.
     lock: fn (ptr: [*]u8, bytes: usize) u16,
 
     /// Unlocks the range; unlocked parts are fine.
@@ -196,8 +199,8 @@ const Primitives = struct {
     /// Mappings that this process may have; may be the figure of the first question. A load.
     mapLimit: fn () u64,
 
-    /// Resident bytes of a mapped range (pages taken by swap do not count). 50 ns a MiB and more: for
-    /// statistics and tests. Any address and size; counts every page that the range touches.
+    /// Resident bytes of a mapped range (pages taken by swap do not count). 50 ns a MiB and more:
+    /// for statistics and tests. Any address and size; counts every page that the range touches.
     residentBytes: fn (ptr: [*]const u8, bytes: usize) u64,
 
     /// Bytes of the range that large pages of any kind back now. Any address and size.
@@ -228,9 +231,9 @@ const Primitives = struct {
     /// Every thread of the process passes a full memory barrier before this returns. 2 to 10 us.
     barrier: fn () void,
 
-    /// Starts a detached thread with a small stack and all signals blocked that a program can await.
-    /// Who wants to wait for its end gives it a word of its own to `wake`. `Errno.unsupported` where
-    /// the process has no threads library.
+    /// Starts a detached thread with a small stack and all signals blocked that a program can
+    /// await. Who wants to wait for its end gives it a word of its own to `wake`.
+    /// `Errno.unsupported` where the process has no threads library.
     spawn: fn (entry: ThreadEntry, arg: ?*anyopaque) u16,
 
     /// Names the calling thread in the system's lists; at most 15 bytes count.

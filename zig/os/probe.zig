@@ -1,16 +1,17 @@
 //! Finds out what each advice really does on this kernel: by its effect, not by its return code.
 //!
-//! Emulators and sandboxes answer 0 to advice they ignore, and a kernel that knows an advice may have
-//! it switched off. So each is tried once on a few pages of our own, and the pages are looked at:
-//! `dont_need` must bring zeros, `populate_write` must make resident (`mincore`), `collapse` must
-//! leave a large page, and the ones about forks and dumps, which cannot be seen without a fork, must
-//! show in the flags that `smaps` prints (where the kernel hides `smaps`, the code must do).
+//! Emulators and sandboxes answer 0 to advice they ignore, and a kernel that knows an advice may
+//! have it switched off. So each is tried once on a few pages of our own, and the pages are looked
+//! at: `dont_need` must bring zeros, `populate_write` must make resident (`mincore`), `collapse`
+//! must leave a large page, and the ones about forks and dumps, which cannot be seen without a
+//! fork, must show in the flags that `smaps` prints (where the kernel hides `smaps`, the code must
+//! do).
 //!
-//! Invariant: an answer never changes once given (a probe that could not get its pages answers no and
-//! is asked again). Threads that ask at the same time both probe; they find the same. Cost: 5 to 50 us
-//! a probe; the group that reads `smaps` 0.2 to several ms for a process with many pages, once for all
-//! of the group; `collapse` faults 2 MiB. Later questions are one relaxed load.
-//! When NOT to use it: not at start, where it would slow the import; it is asked at first need.
+//! Invariant: an answer never changes once given (a probe that could not get its pages answers no
+//! and is asked again). Threads that ask at the same time both probe; they find the same. Cost: 5
+//! to 50 us a probe, 150 us for the group that reads `smaps`, once for all of it; `collapse` works
+//! on 2 MiB and takes 0.4 to 9 ms. Later questions are one relaxed load. When NOT to use it: not at
+//! start, where it would slow the import; it is asked at first need.
 
 const std = @import("std");
 const os = @import("os.zig");
@@ -36,7 +37,8 @@ pub fn works(advice: os.Advice) bool {
         .dont_need, .dont_need_locked, .populate_write => settle(advice, probeContents(advice)),
         .will_need => settle(advice, probeCode(advice)),
         .collapse => settle(advice, probeCollapse()),
-        .huge, .no_huge, .lazy_free, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump => probeFlags(),
+        .lazy_free => probeMapping(&.{.lazy_free}, lazy_pages),
+        .huge, .no_huge, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump => probeMapping(&flagged, 1),
     }
     return cell.load(.monotonic) == .yes;
 }
@@ -90,55 +92,56 @@ fn probeCollapse() ?bool {
     return give(block, bytes, .collapse) and linux.hugeBytes(block, bytes) == bytes and peek(block) == 1;
 }
 
-/// The kernel marks lazily freed pages in batches of up to 31 a processor: with more than a few
-/// batches some are marked by the time `smaps` looks.
-const lazy_pages = 128;
+/// The advices that cost nothing to give; their effect is a flag of the mapping.
+const flagged = [_]os.Advice{ .huge, .no_huge, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump };
 
-/// All advices whose effect only `smaps` shows, each on a page of its own (2 MiB for `huge`, so that
-/// the mapping could hold a large page), then one walk.
-fn probeFlags() void {
-    const group = [_]os.Advice{
-        .huge, .no_huge, .lazy_free, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump,
-    };
-    const page = linux.pageBytes();
-    const stride = @max(os.large_page_bytes, page);
-    var errno: u16 = 0;
-    // Every second stride stays unadvised, so that no two of them are one mapping.
-    const bytes = 2 * group.len * stride;
-    const base = linux.reserve(bytes, stride, &errno) orelse return;
+/// The kernel marks lazily freed pages in batches of up to 31 a processor: with a few batches some
+/// are marked by the time `smaps` looks.
+const lazy_pages = 64;
+
+/// Gives each advice of the group to pages of its own, then reads of them in `smaps`. That lists
+/// mappings by address and takes its time to walk each, so the probe asks for the lowest address
+/// that a process may have and stops reading behind it: a fraction of the 2 ms that all of it takes
+/// in a Bun process. Where something lies there already, the kernel answers another place and more
+/// is read.
+fn probeMapping(group: []const os.Advice, pages_each: usize) void {
+    const system = std.os.linux;
+    const part = pages_each * linux.pageBytes();
+    // Every second part stays unadvised, so that no two of the group become one mapping.
+    const bytes = 2 * group.len * part;
+    const lowest: [*]u8 = @ptrFromInt(65536);
+    const private: system.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    const mapped = system.mmap(lowest, bytes, .{ .READ = true, .WRITE = true }, private, -1, 0);
+    if (system.errno(mapped) != .SUCCESS) return;
+    const base: [*]u8 = @ptrFromInt(mapped);
     defer _ = linux.unmap(base, bytes);
 
-    var accepted: [group.len]bool = undefined;
+    var worked: [flagged.len]bool = undefined;
     for (group, 0..) |advice, index| {
-        const place = base + 2 * index * stride;
-        const length = switch (advice) {
-            .huge => stride,
-            .lazy_free => lazy_pages * page,
-            else => page,
-        };
+        const place = base + 2 * index * part;
+        if (advice == .do_fork) _ = give(place, part, .dont_fork);
         if (advice == .lazy_free) {
-            // Without large pages, lest these be part of one.
-            _ = give(place, length, .no_huge);
-            for (0..lazy_pages) |index_page| @as([*]volatile u8, place)[index_page * page] = 1;
+            _ = give(place, part, .no_huge);
+            for (0..pages_each) |page| @as([*]volatile u8, place)[page * linux.pageBytes()] = 1;
         }
-        if (advice == .do_fork) _ = give(place, length, .dont_fork);
-        accepted[index] = give(place, length, advice);
+        worked[index] = give(place, part, advice);
     }
-
-    var seen: [group.len]bool = accepted;
     if (proc.Mappings.open()) |opened| {
         var mappings = opened;
         defer mappings.close();
-        while (mappings.next()) |mapping| {
+        var left = group.len;
+        while (left > 0) {
+            const mapping = mappings.next() orelse break;
             for (group, 0..) |advice, index| {
-                const address = @intFromPtr(base + 2 * index * stride);
+                const address = @intFromPtr(base + 2 * index * part);
                 if (address < mapping.start or address >= mapping.end) continue;
-                seen[index] = accepted[index] and shows(mapping, advice);
+                worked[index] = worked[index] and shows(mapping, advice);
+                left -= 1;
             }
         }
     }
-    for (group, seen) |advice, worked| {
-        settle(advice, worked and (advice != .huge or largePagesEnabled()));
+    for (group, worked[0..group.len]) |advice, answer| {
+        settle(advice, answer and (advice != .huge or largePagesEnabled()));
     }
 }
 
@@ -155,7 +158,7 @@ fn shows(mapping: proc.Mapping, advice: os.Advice) bool {
     };
 }
 
-/// The advice marks a mapping even where the kernel was told never to make large pages.
+/// The advice `huge` marks a mapping even where the kernel was told never to make large pages.
 fn largePagesEnabled() bool {
     var lines = proc.Lines.open("/sys/kernel/mm/transparent_hugepage/enabled") orelse return false;
     defer lines.close();

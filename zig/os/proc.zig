@@ -1,11 +1,11 @@
 //! Reading the kernel's own files of numbers (`/proc`) without a heap.
 //!
-//! Files are read through a fixed buffer on the stack, line by line; numbers are parsed here. Cost: a
-//! few microseconds for the small ones; `smaps` walks the page tables of the whole process and takes
-//! 0.2 to 10 ms, so it is read only to probe an advice and where nothing better exists. A file that is
-//! missing or odd gives null, never an error: each caller has a default for it. Lines longer than the
-//! buffer are cut, which can only hit names of files. Safe from any thread.
-//! When NOT to use it: on any path that an allocation takes more than once.
+//! Files are read through a fixed buffer on the stack, line by line; numbers are parsed here. Cost:
+//! a few microseconds for the small ones; `smaps` walks the page tables of the whole process and
+//! takes 0.2 to 10 ms, so it is read only to probe an advice and where nothing better exists. A
+//! file that is missing or odd gives null, never an error: each caller has a default for it. Lines
+//! longer than the buffer are cut, which can only hit names of files. Safe from any thread. When
+//! NOT to use it: on any path that an allocation takes more than once.
 
 const std = @import("std");
 const linux = std.os.linux;
@@ -15,6 +15,8 @@ pub const Lines = struct {
     fd: i32,
     start: usize = 0,
     end: usize = 0,
+    /// Bytes asked for at a time. The kernel makes no more of a long file than was asked for.
+    part: usize = 4096,
     buffer: [4096]u8 = undefined,
 
     pub fn open(path: [*:0]const u8) ?Lines {
@@ -56,7 +58,7 @@ pub const Lines = struct {
     fn fill(lines: *Lines) bool {
         while (true) {
             const room = lines.buffer[lines.end..];
-            const result = linux.read(lines.fd, room.ptr, room.len);
+            const result = linux.read(lines.fd, room.ptr, @min(room.len, lines.part));
             switch (linux.errno(result)) {
                 .SUCCESS => {},
                 .INTR => continue,
@@ -162,7 +164,9 @@ pub const Mappings = struct {
     ahead: ?Mapping = null,
 
     pub fn open() ?Mappings {
-        return .{ .lines = Lines.open("/proc/self/smaps") orelse return null };
+        var lines = Lines.open("/proc/self/smaps") orelse return null;
+        lines.part = 512; // less than what it says of one mapping
+        return .{ .lines = lines };
     }
 
     pub fn close(mappings: *Mappings) void {

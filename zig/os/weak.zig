@@ -8,11 +8,11 @@
 //! size of `pthread_attr_t` (56 and 64 bytes are seen), so it is given 128 aligned zeroed bytes and
 //! only written through the library's own functions; where those are missing, null takes its place.
 //!
-//! Signals: a thread starts with the mask of its creator, so the mask is set around the creation and
-//! there is no moment at which the new thread could take a signal. Left open are the signals that a
-//! fault of the thread itself raises (blocked, they would kill the process past its crash handler),
-//! and 32 to 34, by which glibc and musl make `setuid` and `pthread_cancel` reach all threads:
-//! blocking those makes `setuid` wait for ever.
+//! Signals: a thread starts with the mask of its creator, so the mask is set around the creation
+//! and there is no moment at which the new thread could take a signal. Left open are the signals
+//! that a fault of the thread itself raises (blocked, they would kill the process past its crash
+//! handler), and 32 to 34, by which glibc and musl make `setuid` and `pthread_cancel` reach all
+//! threads: blocking those makes `setuid` wait for ever.
 //!
 //! Thread rule: all functions from any thread; `onThreadEnd` takes effect once per process.
 //! When NOT to use it: for anything that a system call can do.
@@ -41,8 +41,8 @@ const stack_bytes = 256 << 10;
 
 const detached_state = 1;
 
-/// A program of Zig's own without a C library (tests, fuzzers): there is no dynamic linker to leave a
-/// weak symbol null, and std's threads stand in for the C library's.
+/// A program of Zig's own without a C library (tests, fuzzers): there is no dynamic linker to leave
+/// a weak symbol null, and std's threads stand in for the C library's.
 const standalone = builtin.output_mode == .Exe and !builtin.link_libc;
 
 /// The C library's function of this name, or null in a process that has none.

@@ -1,0 +1,127 @@
+//! The clock: one background thread a process that ticks every pool which wants it.
+//!
+//! It sleeps until the next pool's tick; when a round leaves every pool clean it sleeps until someone
+//! frees (`Sleeper.asleep`). It ends when no pool wants it and starts again when one does. Named
+//! "holdfast", with a small stack and all signals blocked.
+//!
+//! Invariant: at most one such thread runs (`running`). Before it sleeps without a time it sets
+//! `asleep`, passes the heavy fence and looks at the pools once more; a thread that frees puts the
+//! region where it can be seen, passes the light fence and looks at `asleep`. One of the two sees the
+//! other, so no dirty region is left behind.
+//!
+//! Cost: nothing while nothing is dirty; else one round an interval. Threads: `run` is the thread's
+//! own; the rest is for any. Not for systems without threads: there, purging happens in `trim`.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+
+const Sync = ds.Real;
+
+pub fn Clock(comptime Engine: type) type {
+    const Os = Engine.System;
+    return struct {
+        running: Sync.Atomic(u32) = .init(0),
+        /// Raised to make the thread look again; it sleeps on this word.
+        bell: Sync.Atomic(u32) = .init(0),
+        due: [256]u64 = @splat(0),
+
+        const Self = @This();
+
+        /// Starts the thread if a pool wants it and none runs.
+        pub fn ensure(self: *Self, engine: *Engine) void {
+            if (!wanted(engine)) return;
+            // Acquire: pairs with the release of the thread that ended.
+            if (self.running.cmpxchg(0, 1, .acquire, .monotonic, .clock_start) != null) return;
+            if (Os.spawn(run, engine) != 0) self.running.store(0, .release, .clock_start);
+        }
+
+        /// Wakes the thread, wherever it sleeps.
+        pub fn wake(self: *Self, engine: *Engine) void {
+            engine.sleeper.asleep.store(0, .monotonic, .sleeper_wake);
+            _ = self.bell.fetchAdd(1, .release, .bell);
+            Os.wake(&self.bell.raw, 1);
+        }
+
+        /// Makes the thread end and waits for it; tests only, once no pool wants it.
+        pub fn stop(self: *Self, engine: *Engine) void {
+            for (&engine.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
+                pool.options.background = false;
+            };
+            while (self.running.load(.acquire, .clock_start) != 0) {
+                self.wake(engine);
+                Os.wait(&self.running.raw, 1, 1_000_000);
+            }
+        }
+
+        fn wanted(engine: *Engine) bool {
+            for (&engine.pools) |*slot| {
+                if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (pool.options.background) return true;
+            }
+            return false;
+        }
+
+        fn run(argument: ?*anyopaque) callconv(.c) ?*anyopaque {
+            const engine: *Engine = @ptrCast(@alignCast(argument.?));
+            const self = &engine.clock;
+            Os.nameThread("holdfast");
+            while (true) {
+                const bell = self.bell.load(.acquire, .bell);
+                if (!wanted(engine)) {
+                    self.running.store(0, .release, .clock_start);
+                    Os.wake(&self.running.raw, 1);
+                    // A pool may have asked between the look and the store: then one of us starts.
+                    self.ensure(engine);
+                    return null;
+                }
+                const now = Os.nowNs();
+                const next = self.round(engine, now);
+                if (next) |at| {
+                    Os.wait(&self.bell.raw, bell, at -| Os.nowNs());
+                    continue;
+                }
+                engine.sleeper.asleep.store(1, .monotonic, .sleeper_sleep);
+                // Pairs with the light fence in `LargePool.wakeIfAsleep`.
+                Sync.heavyFence();
+                if (!dirty(engine)) Os.wait(&self.bell.raw, bell, null);
+                engine.sleeper.asleep.store(0, .monotonic, .sleeper_sleep);
+            }
+        }
+
+        /// Ticks the pools that are due. The time of the next tick, or null if all are clean.
+        fn round(self: *Self, engine: *Engine, now: u64) ?u64 {
+            var next: ?u64 = null;
+            var closed = false;
+            for (&engine.pools, &self.due) |*slot, *due| {
+                if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (slot.id.load(.acquire, .pool_id) == 0) closed = true;
+                if (!pool.options.background) continue;
+                const interval = @as(u64, pool.options.interval_ms) * 1_000_000;
+                if (due.* > now and due.* - now <= interval) {
+                    next = @min(next orelse due.*, due.*);
+                    continue;
+                }
+                if (Engine.Pool.Purge.tick(pool) == .clean) {
+                    due.* = 0;
+                    continue;
+                }
+                // From now, not from the last due time: no catching up in bursts.
+                due.* = now + interval;
+                next = @min(next orelse due.*, due.*);
+            }
+            if (closed) engine.reap();
+            return next;
+        }
+
+        fn dirty(engine: *Engine) bool {
+            for (&engine.pools) |*slot| {
+                if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (pool.options.background and Engine.Pool.Purge.hasWork(pool)) return true;
+            }
+            return false;
+        }
+    };
+}

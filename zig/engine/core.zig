@@ -1,0 +1,1052 @@
+//! The state of an engine and every operation of the ABI on it. See engine.zig.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+const regions = @import("../region/region.zig");
+const heap = @import("../heap/heap.zig");
+const types = @import("types.zig");
+const background = @import("background.zig");
+const figures = @import("figures.zig");
+const abi_words = @import("block.zig");
+
+const Sync = ds.Real;
+const Status = types.Status;
+const none = regions.none;
+const w = abi_words;
+
+pub const pools_max = 256;
+/// Leases at once in a process; the handle table's indexes.
+const handles_max = 1 << 24;
+/// From here on a request gets regions of its own, below it gets page runs.
+pub const region_bytes_min: usize = 1 << 20;
+/// Largest integer that an f64 holds exactly, plus one.
+const f64_exact: f64 = 1 << 53;
+
+/// What an entry of the handle table says about its lease.
+pub const Lease = extern struct {
+    /// 0 for a lease without memory.
+    address: usize,
+    bytes: usize,
+    region: u32,
+    /// First page and number of pages of a run; 0 pages: the lease is the region.
+    page: u16,
+    pages: u16,
+    pool: u16,
+    flags: Flags,
+    /// Kind of pages asked for, as in the options.
+    pages_wish: u8,
+
+    pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, _: u5 = 0 };
+
+    fn run(lease: *const Lease) heap.Run {
+        return .{ .region = lease.region, .page = lease.page, .pages = lease.pages };
+    }
+};
+
+pub fn Engine(comptime Os: type) type {
+    return struct {
+        table: Table = .{},
+        handles: Handles = undefined,
+        handle_memory: []align(64) u8 = &.{},
+        pools: [pools_max]PoolSlot = @splat(.{}),
+        /// Records of threads: static, reused, made at start.
+        threads: [*]Thread = undefined,
+        threads_top: Sync.Atomic(u32) = .init(0),
+        threads_attached: Sync.Atomic(u32) = .init(0),
+        shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
+        sleeper: heap.Sleeper(Sync) = undefined,
+        clock: background.Clock(Self) = .{},
+        state: Sync.Atomic(u32) = .init(uninitialised),
+        /// Reads 0 in a child made by fork.
+        alive: *const volatile u32 = &alive_always,
+        alive_page: ?[*]u8 = null,
+        pending_tokens: Sync.Atomic(u64) = .init(0),
+        leaked_handles: Sync.Atomic(u64) = .init(0),
+        /// Live leases without memory, which no pool counts.
+        empty_leases: Sync.Atomic(u64) = .init(0),
+
+        const Self = @This();
+        pub const System = Os;
+        pub const Table = regions.Table(Os, Sync);
+        pub const Pool = heap.LargePool(Table);
+        pub const Handles = ds.HandleTable(Sync, Lease);
+        const uninitialised = 0;
+        const initialising = 1;
+        const ready = 2;
+        const failed = 3;
+        const alive_always: u32 = 1;
+        const threads_bytes = heap.threads_max * @sizeOf(Thread);
+
+        pub const PoolSlot = struct {
+            /// Number of the open pool in this slot, 0 if there is none.
+            id: Sync.Atomic(u32) = .init(0),
+            /// 1 while the slot is taken: open, or closed with memory that JavaScript still shows.
+            taken: Sync.Atomic(u32) = .init(0),
+            generation: u32 = 0,
+            /// Made once, then reused: a racing caller with an old number finds valid memory.
+            pool: Sync.Atomic(?*Pool) = .init(null),
+        };
+
+        pub const Thread = struct {
+            block: [w.words]f64 align(128),
+            handles: Handles.Cache,
+            attached: Sync.Atomic(u32),
+            /// Tells threads apart that had this index one after another.
+            epoch: Sync.Atomic(u32),
+            pointer: Sync.Atomic(usize),
+        };
+
+        // ---- start
+
+        /// Makes the engine ready; the first caller does it, others wait.
+        pub fn ensureReady(self: *Self) bool {
+            // Acquire: pairs with the release below, so that the engine is seen whole.
+            if (self.state.load(.acquire, .engine_ready) == ready) return true;
+            return self.start();
+        }
+
+        fn start(self: *Self) bool {
+            @branchHint(.cold);
+            if (self.state.cmpxchg(uninitialised, initialising, .acquire, .acquire, .engine_start)) |state| {
+                var seen = state;
+                while (seen == initialising) : (seen = self.state.load(.acquire, .engine_ready)) Sync.pause();
+                return seen == ready;
+            }
+            const good = self.setUp();
+            self.state.store(if (good) ready else uninitialised, .release, .engine_start);
+            return good;
+        }
+
+        fn setUp(self: *Self) bool {
+            if (!self.table.init()) return false;
+            const bytes = Handles.bytesFor(handles_max);
+            const memory = self.table.metadata(bytes) orelse {
+                self.table.deinit();
+                return false;
+            };
+            self.handle_memory = @alignCast(memory[0..bytes]);
+            const threads = self.table.metadata(threads_bytes) orelse {
+                self.table.release(memory, bytes);
+                self.table.deinit();
+                return false;
+            };
+            self.threads = @ptrCast(@alignCast(threads));
+            var seed: [8]u8 = undefined;
+            Os.random(&seed);
+            self.handles = .init(self.handle_memory, @bitCast(seed));
+            if (Os.barrierSetup()) ds.setHeavyFence(Os.barrier);
+            self.sleeper = .{ .wake = wakeClock, .purges = &self.shared[0] };
+            if (self == nativeInstance()) _ = Os.onThreadEnd(threadEnd);
+            if (Os.works(.wipe_on_fork)) if (self.table.metadata(Os.pageBytes())) |page| {
+                if (Os.advise(page, Os.pageBytes(), .wipe_on_fork) == 0) {
+                    const word: *u32 = @ptrCast(@alignCast(page));
+                    word.* = 1;
+                    self.alive = word;
+                }
+                self.alive_page = page;
+            };
+            return true;
+        }
+
+        /// Gives everything back to the system; only tests of engines of their own do this.
+        pub fn deinit(self: *Self) void {
+            self.clock.stop(self);
+            for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
+                pool.deinit();
+                self.table.release(@ptrCast(pool), @sizeOf(Pool));
+            };
+            if (self.alive_page) |page| self.table.release(page, Os.pageBytes());
+            if (self.state.load(.acquire, .engine_ready) == ready)
+                self.table.release(@ptrCast(self.threads), threads_bytes);
+            if (self.handle_memory.len != 0) self.table.release(self.handle_memory.ptr, self.handle_memory.len);
+            self.table.deinit();
+            self.* = .{};
+        }
+
+        /// Callbacks have no argument for the engine: they serve the process's own.
+        fn nativeInstance() ?*Self {
+            if (Os != os.Native) return null;
+            return &@import("engine.zig").instance;
+        }
+
+        fn threadEnd(value: usize) void {
+            const self = nativeInstance() orelse return;
+            if (value == 0 or value > heap.threads_max) return;
+            _ = self.threadDetach(@intCast(value - 1));
+        }
+
+        fn wakeClock() void {
+            const self = nativeInstance() orelse return;
+            self.clock.wake(self);
+        }
+
+        // ---- threads
+
+        pub fn threadAttach(self: *Self) f64 {
+            if (!self.ensureReady()) return status(.out_of_memory);
+            const pointer = Os.threadPointer();
+            const top = self.threads_top.load(.monotonic, .threads);
+            for (self.threads[0..top], 0..) |*thread, i| {
+                if (thread.pointer.load(.monotonic, .thread_pointer) == pointer and pointer != 0) return @floatFromInt(i);
+            }
+            for (self.threads[0..heap.threads_max], 0..) |*thread, i| {
+                // Acquire: pairs with the release in `threadDetach`: what the last user left is seen.
+                if (thread.attached.cmpxchg(0, 1, .acquire, .monotonic, .thread_claim) != null) continue;
+                const index: u32 = @intCast(i);
+                thread.handles = .{};
+                var seen = self.threads_top.load(.monotonic, .threads);
+                while (seen <= index)
+                    seen = self.threads_top.cmpxchg(seen, index + 1, .monotonic, .monotonic, .threads) orelse break;
+                thread.pointer.store(pointer, .monotonic, .thread_pointer);
+                _ = self.threads_attached.fetchAdd(1, .monotonic, .threads);
+                for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadStarted(index);
+                Os.setThreadEnd(index + 1);
+                return @floatFromInt(index);
+            }
+            return status(.limit);
+        }
+
+        pub fn threadDetach(self: *Self, index: u32) Status {
+            const thread = self.threadAt(index) orelse return .foreign;
+            self.sweep(index);
+            for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadEnded(index);
+            self.handles.drain(&thread.handles);
+            thread.pointer.store(0, .monotonic, .thread_pointer);
+            Os.setThreadEnd(0);
+            _ = thread.epoch.fetchAdd(1, .monotonic, .thread_epoch);
+            _ = self.threads_attached.fetchSub(1, .monotonic, .threads);
+            // Release: pairs with the acquire of the next thread that claims the record.
+            thread.attached.store(0, .release, .thread_claim);
+            return .ok;
+        }
+
+        pub fn threadBlock(self: *Self, index: u32) ?*anyopaque {
+            const thread = self.threadAt(index) orelse return null;
+            return @ptrCast(&thread.block);
+        }
+
+        pub fn sharedBlock(self: *Self) ?*anyopaque {
+            return @ptrCast(&self.shared);
+        }
+
+        inline fn threadAt(self: *Self, index: u32) ?*Thread {
+            if (index >= self.threads_top.load(.monotonic, .threads)) return null;
+            const thread = &self.threads[index];
+            return if (thread.attached.load(.monotonic, .thread_attached) == 1) thread else null;
+        }
+
+        /// Owner word of an entry: the thread's index and epoch.
+        fn ownerWord(self: *Self, index: u32) u32 {
+            return self.threads[index].epoch.load(.monotonic, .thread_epoch) << 10 | index;
+        }
+
+        fn ownerGone(self: *Self, word: u32) bool {
+            const index = word & 1023;
+            const thread = &self.threads[index];
+            return thread.attached.load(.monotonic, .thread_attached) == 0 or self.ownerWord(index) != word;
+        }
+
+        /// The index of the running thread if it is the owner in `word`; null on any other thread.
+        fn callerIf(self: *Self, word: u32) ?u32 {
+            const index = word & 1023;
+            const pointer = self.threads[index].pointer.load(.monotonic, .thread_pointer);
+            return if (pointer != 0 and pointer == Os.threadPointer()) index else null;
+        }
+
+        /// Frees the leases that the thread owned and that no ArrayBuffer shows, as leaks.
+        fn sweep(self: *Self, thread: u32) void {
+            const word = self.ownerWord(thread);
+            var index: u32 = 1;
+            while (index < self.handles.end()) : (index += 1) {
+                const entry = self.handles.entry(index);
+                if (entry.owner.load(.monotonic, .owner) != word) continue;
+                self.freeIfUnshown(thread, index);
+            }
+        }
+
+        fn freeIfUnshown(self: *Self, thread: ?u32, index: u32) void {
+            const seen = self.handles.peek(index);
+            if (seen.phase != .live or seen.wraps != 0) return;
+            const lease = &self.handles.entry(index).payload;
+            // An alias ArrayBuffer over the region may still be alive: its deallocator will tell.
+            if (lease.flags.alias and lease.bytes != 0 and
+                self.table.at(lease.region).wraps.load(.acquire, .wraps) != 0) return;
+            switch (self.handles.beginFree(seen.handle) catch return) {
+                .finished => {
+                    _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
+                    self.finish(thread, index, .live);
+                },
+                .closing => {},
+            }
+        }
+
+        // ---- leases
+
+        pub fn alloc(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
+            if (self.alive.* == 0) return status(.forked);
+            const thread = self.threadAt(thread_index) orelse return status(.foreign);
+            const size = integer(bytes) orelse return status(.out_of_range);
+            const pool = self.poolOf(pool_id) orelse return status(.closed);
+            const index = self.handles.claim(&thread.handles) orelse {
+                thread.block[w.bound] = handles_max;
+                return status(.limit);
+            };
+            const entry = self.handles.entry(index);
+            const request = requestFrom(size, options) orelse {
+                self.handles.recycle(&thread.handles, index);
+                return status(.out_of_range);
+            };
+            var failure: heap.Failure = .{};
+            entry.payload = self.obtain(pool, thread_index, request, &failure) catch |err| {
+                @branchHint(.cold);
+                self.handles.recycle(&thread.handles, index);
+                return status(report(thread, err, failure, size));
+            };
+            entry.payload.pages_wish = @intCast(options >> w.option_pages_shift & 3);
+            if (entry.payload.pages == 0 and size != 0) self.table.at(entry.payload.region).lease = index;
+            entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
+            self.describeInto(thread, &entry.payload);
+            return @floatFromInt(self.handles.publish(index));
+        }
+
+        /// Memory for a request: a region, a run of pages, or none for no bytes.
+        fn obtain(self: *Self, pool: *Pool, thread: u32, request: heap.Request, failure: *heap.Failure) heap.Error!Lease {
+            var result: Lease = .{
+                .address = 0,
+                .bytes = request.bytes,
+                .region = none,
+                .page = 0,
+                .pages = 0,
+                .pool = pool.slot,
+                .flags = .{ .alias = request.alias, .zero = request.zero, .lock = request.lock != .none },
+                .pages_wish = 0,
+            };
+            if (request.bytes == 0) {
+                _ = self.empty_leases.fetchAdd(1, .monotonic, .count);
+            } else if (request.bytes >= region_bytes_min or request.alignment > regions.unit_bytes) {
+                result.region = try pool.take(thread, request, failure);
+                result.address = self.table.at(result.region).address;
+            } else {
+                const run = try Pool.Runs.alloc(pool, thread, request, failure);
+                result.region = run.region;
+                result.page = run.page;
+                result.pages = run.pages;
+                result.address = Pool.Runs.addressOf(pool, run);
+            }
+            return result;
+        }
+
+        fn requestFrom(size: usize, options: u32) ?heap.Request {
+            const align_log2 = options >> w.option_align_shift & 31;
+            if (align_log2 > 30) return null;
+            return .{
+                .bytes = size,
+                .alignment = if (align_log2 == 0) 0 else @as(usize, 1) << @intCast(align_log2),
+                .kind = switch (@as(u2, @truncate(options >> w.option_pages_shift))) {
+                    0 => null,
+                    1 => .base,
+                    2 => .thp,
+                    3 => .hugetlb,
+                },
+                .lock = switch (@as(u2, @truncate(options >> w.option_lock_shift))) {
+                    0 => .none,
+                    1 => .attempt,
+                    2 => .require,
+                    3 => return null,
+                },
+                .alias = options & w.option_alias != 0,
+                .zero = options & w.option_zero != 0,
+                .prefault = options & w.option_prefault != 0,
+            };
+        }
+
+        /// Writes why a request failed into the thread's block.
+        fn report(thread: *Thread, err: heap.Error, failure: heap.Failure, requested: usize) Status {
+            thread.block[w.errno] = @floatFromInt(failure.errno);
+            thread.block[w.system_call] = @floatFromInt(@intFromEnum(failure.call));
+            thread.block[w.requested] = @floatFromInt(if (failure.requested != 0) failure.requested else requested);
+            thread.block[w.bound] = @floatFromInt(failure.bound);
+            thread.block[w.current] = @floatFromInt(failure.current);
+            return switch (err) {
+                error.OutOfMemory => .out_of_memory,
+                error.Limit => .limit,
+                error.SizeClass => .size_class,
+                error.Disabled => .disabled,
+                error.Unaligned => .unaligned,
+                error.LockLimit => .lock_limit,
+                error.HugeUnavailable => .huge_unavailable,
+            };
+        }
+
+        inline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
+            const block = &thread.block;
+            block[w.address] = @floatFromInt(of.address);
+            block[w.byte_length] = @floatFromInt(of.bytes);
+            block[w.capacity] = @floatFromInt(Pool.pageRound(of.bytes));
+            if (of.bytes == 0) {
+                block[w.flags] = 0;
+                block[w.region] = none;
+                return;
+            }
+            const region = self.table.at(of.region);
+            block[w.region] = @floatFromInt(of.region);
+            block[w.region_address] = @floatFromInt(region.address);
+            block[w.region_bytes] = @floatFromInt(region.bytes);
+            block[w.region_epoch] = @floatFromInt(region.epoch.load(.monotonic, .epoch));
+            var flags: u32 = 0;
+            if (self.lockedNow(of)) flags |= w.lease_locked;
+            if (of.flags.alias) flags |= w.lease_alias;
+            if (of.pages != 0) flags |= w.lease_run;
+            block[w.flags] = @floatFromInt(flags);
+        }
+
+        fn lockedNow(self: *Self, of: *const Lease) bool {
+            if (of.bytes == 0) return false;
+            if (of.pages == 0) return self.table.at(of.region).locked >= of.bytes;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            return Pool.Runs.blockOfRun(pool, of.run()).locked.isSet(of.page);
+        }
+
+        pub fn free(self: *Self, thread_index: u32, handle: f64) Status {
+            if (self.alive.* == 0) return .forked;
+            const number = handleFrom(handle) orelse return .foreign;
+            if (self.threadAt(thread_index) == null) return .foreign;
+            const freeing = self.handles.beginFree(number) catch |err| return switch (err) {
+                error.Freed => .double_free,
+                error.Foreign => .foreign,
+            };
+            const index = Handles.indexOf(number);
+            switch (freeing) {
+                .finished => {
+                    self.finish(thread_index, index, .live);
+                    return .ok;
+                },
+                .closing => {
+                    self.beginClosing(thread_index, index);
+                    return .closing;
+                },
+            }
+        }
+
+        /// The lease is dead but shown: it leaves the live figures, its memory stays.
+        fn beginClosing(self: *Self, thread: ?u32, index: u32) void {
+            const of = &self.handles.entry(index).payload;
+            if (of.bytes == 0) return;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            const cache = if (thread) |t| pool.cacheOf(t) else null;
+            pool.uncount(cache, of.bytes);
+            addTotal(pool, cache, .closing, 1);
+        }
+
+        fn addTotal(pool: *Pool, cache: ?*Pool.Cache, comptime which: heap.Total, n: u64) void {
+            if (cache) |own| own.counters.add(which, n) else pool.foreign.addShared(which, n);
+        }
+
+        const Was = enum { live, closing, token };
+
+        /// The caller has won the end of the lease: its memory goes back, its index is recycled.
+        fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
+            const of = self.handles.entry(index).payload;
+            self.release(thread, of, was);
+            const cache = if (thread) |t| &self.threads[t].handles else null;
+            self.handles.recycle(cache, index);
+        }
+
+        fn release(self: *Self, thread: ?u32, of: Lease, was: Was) void {
+            if (of.bytes == 0) {
+                _ = self.empty_leases.fetchSub(1, .monotonic, .count);
+                return;
+            }
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            if (was == .closing)
+                addTotal(pool, if (thread) |t| pool.cacheOf(t) else null, .closing, 0 -% @as(u64, 1));
+            if (of.pages != 0) {
+                Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing);
+            } else {
+                self.table.at(of.region).lease = none;
+                pool.give(thread, of.region, .{ .leased = was != .closing });
+            }
+        }
+
+        pub fn wrap(self: *Self, thread: u32, handle: f64) Status {
+            _ = thread;
+            const number = handleFrom(handle) orelse return .foreign;
+            self.handles.addWrap(number) catch |err| return wrong(err);
+            return .ok;
+        }
+
+        pub fn unwrap(self: *Self, thread: u32, handle: f64) Status {
+            _ = thread;
+            const number = handleFrom(handle) orelse return .foreign;
+            const had = self.handles.cancelWrap(number) catch |err| return wrong(err);
+            return if (had) .ok else .foreign;
+        }
+
+        /// An ArrayBuffer over a lease is gone.
+        pub fn wrapDropped(self: *Self, context: usize) void {
+            if (self.alive.* == 0 or context == 0 or context > handles_max) return;
+            self.dropWrap(@intCast(context - 1));
+        }
+
+        fn dropWrap(self: *Self, index: u32) void {
+            const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
+            switch (self.handles.dropWrap(index)) {
+                .still => {},
+                .finished => self.finish(self.callerIf(owner), index, .closing),
+                .leaked => {
+                    _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
+                    self.finish(self.callerIf(owner), index, .live);
+                },
+            }
+        }
+
+        pub fn regionWrap(self: *Self, thread: u32, index: u32) Status {
+            _ = thread;
+            if (!self.table.known(index)) return .foreign;
+            // Release: pairs with the acquire of who asks whether the region may serve others.
+            _ = self.table.at(index).wraps.fetchAdd(1, .acq_rel, .wraps);
+            return .ok;
+        }
+
+        pub fn regionUnwrap(self: *Self, thread: u32, index: u32) Status {
+            _ = thread;
+            if (!self.table.known(index)) return .foreign;
+            _ = self.table.at(index).wraps.fetchSub(1, .acq_rel, .wraps);
+            return .ok;
+        }
+
+        /// An alias ArrayBuffer is gone. Context: epoch of the region when it was made times 2^24,
+        /// plus the region's index, plus one.
+        pub fn regionDropped(self: *Self, context: usize) void {
+            if (self.alive.* == 0 or context == 0) return;
+            const index: u32 = @intCast((context - 1) & none);
+            const made: u32 = @intCast((context - 1) >> 24 & regions.epoch_mask);
+            if (!self.table.known(index)) return;
+            const region = self.table.at(index);
+            const epoch = region.epoch.load(.monotonic, .epoch);
+            // Nobody can reach the newest wrap any more: whoever comes next makes one of its own.
+            if (epoch == made)
+                _ = region.epoch.cmpxchg(epoch, (epoch + 1) & regions.epoch_mask, .monotonic, .monotonic, .epoch);
+            // Release: what was written through the buffer comes before. Acquire: see all the others.
+            const left = region.wraps.fetchSub(1, .acq_rel, .wraps) - 1;
+            const tenant = @atomicLoad(u32, &region.lease, .monotonic);
+            if (region.state != .leased or tenant == none) return;
+            const seen = self.handles.peek(tenant);
+            const payload = &self.handles.entry(tenant).payload;
+            if (payload.region != index or !payload.flags.alias) return;
+            switch (seen.phase) {
+                // Freed while the program had given the buffer away: this was the last of them.
+                .closing => if (left == 0) self.dropWrap(tenant),
+                // Dropped without free: the buffer was the lease's own.
+                .live => if (epoch == made) {
+                    self.handles.addWrap(seen.handle) catch return;
+                    self.dropWrap(tenant);
+                },
+                else => {},
+            }
+        }
+
+        pub fn regionEpoch(self: *Self, index: u32) u32 {
+            if (!self.table.known(index)) return 0;
+            return self.table.at(index).epoch.load(.monotonic, .epoch);
+        }
+
+        pub fn leaked(self: *Self, thread: u32, handle: f64) Status {
+            const number = handleFrom(handle) orelse return .foreign;
+            const seen = self.handles.find(number) catch |err| return wrong(err);
+            _ = seen;
+            const result = self.free(thread, handle);
+            if (@intFromEnum(result) >= 0) _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
+            return result;
+        }
+
+        // ---- changing a lease
+
+        fn leaseOf(self: *Self, handle: f64) error{ Freed, Foreign }!struct { index: u32, lease: *Lease, wraps: u32 } {
+            const number = handleFrom(handle) orelse return error.Foreign;
+            const entry = try self.handles.find(number);
+            const index = Handles.indexOf(number);
+            return .{ .index = index, .lease = &entry.payload, .wraps = self.handles.peek(index).wraps };
+        }
+
+        pub fn describe(self: *Self, thread_index: u32, handle: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            self.describeInto(thread, found.lease);
+            return .ok;
+        }
+
+        pub fn resize(self: *Self, thread_index: u32, handle: f64, bytes: f64) Status {
+            if (self.alive.* == 0) return .forked;
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const size = integer(bytes) orelse return .out_of_range;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            if (found.wraps != 0) return .busy;
+            const old = found.lease;
+            const pool = self.pools[old.pool].pool.load(.acquire, .pool).?;
+            var failure: heap.Failure = .{};
+            const fits = self.resizeInPlace(pool, thread_index, old, size, &failure) catch |err|
+                return report(thread, err, failure, size);
+            if (!fits) {
+                const fresh = self.obtain(pool, thread_index, .{
+                    .bytes = size,
+                    .kind = switch (@as(u2, @truncate(old.pages_wish))) {
+                        0 => null,
+                        1 => .base,
+                        2 => .thp,
+                        3 => .hugetlb,
+                    },
+                    .lock = if (self.lockedNow(old)) .require else .none,
+                    .alias = old.flags.alias,
+                    .zero = old.flags.zero,
+                }, &failure) catch |err| return report(thread, err, failure, size);
+                const both = @min(size, old.bytes);
+                if (both != 0) {
+                    const to: [*]u8 = @ptrFromInt(fresh.address);
+                    const from: [*]const u8 = @ptrFromInt(old.address);
+                    ds.memory.copy(to[0..both], from[0..both]);
+                }
+                const before = old.*;
+                old.* = fresh;
+                old.pages_wish = before.pages_wish;
+                if (fresh.pages == 0 and size != 0) self.table.at(fresh.region).lease = found.index;
+                self.release(thread_index, before, .live);
+            }
+            self.describeInto(thread, old);
+            return .ok;
+        }
+
+        /// True if the memory that the lease has serves the new length too.
+        fn resizeInPlace(
+            self: *Self,
+            pool: *Pool,
+            thread: u32,
+            of: *Lease,
+            size: usize,
+            failure: *heap.Failure,
+        ) heap.Error!bool {
+            if (of.bytes == 0 or size == 0) return of.bytes == size;
+            const before = of.bytes;
+            const rounded = Pool.pageRound(size);
+            const rounded_before = Pool.pageRound(before);
+            if (of.pages != 0) {
+                if (rounded > rounded_before or size >= region_bytes_min) return false;
+                if (rounded < rounded_before) {
+                    const keep: u16 = @intCast(rounded / Os.pageBytes());
+                    Pool.Runs.shrink(pool, thread, of.run(), keep);
+                    of.pages = keep;
+                }
+            } else {
+                const region = self.table.at(of.region);
+                if (rounded > region.bytes or size < region_bytes_min) return false;
+                if (rounded > region.resident) try pool.charge(region, rounded, failure);
+                if (region.locked != 0) try pool.fitLock(region, rounded, .require, failure);
+                region.lease_bytes = size;
+            }
+            const base: [*]u8 = @ptrFromInt(of.address);
+            if (size > before and of.flags.zero) ds.memory.zero(base[before..size]);
+            if (of.pages == 0) {
+                const region = self.table.at(of.region);
+                region.dirty = @max(region.dirty, rounded);
+            }
+            of.bytes = size;
+            if (pool.cacheOf(thread)) |cache| {
+                cache.counters.add(.allocated_bytes, @as(u64, size) -% before);
+                cache.counters.add(.active_bytes, @as(u64, rounded) -% rounded_before);
+            }
+            return true;
+        }
+
+        pub fn transfer(self: *Self, thread_index: u32, handle: f64, held: u32) f64 {
+            if (self.alive.* == 0) return status(.forked);
+            if (self.threadAt(thread_index) == null) return status(.foreign);
+            const found = self.leaseOf(handle) catch |err| return status(wrong(err));
+            if (found.lease.flags.alias) return status(.unsupported);
+            const token = self.handles.toToken(handleFrom(handle).?, held) catch |err| return status(switch (err) {
+                error.Busy => .busy,
+                error.Exhausted => .limit,
+                error.Freed => .freed,
+                error.Foreign => .foreign,
+            });
+            _ = self.pending_tokens.fetchAdd(1, .monotonic, .count);
+            return @floatFromInt(token);
+        }
+
+        pub fn adopt(self: *Self, thread_index: u32, token: f64) f64 {
+            if (self.alive.* == 0) return status(.forked);
+            const thread = self.threadAt(thread_index) orelse return status(.foreign);
+            const number = handleFrom(token) orelse return status(.foreign);
+            const handle = self.handles.adopt(number) catch |err| return status(wrong(err));
+            _ = self.pending_tokens.fetchSub(1, .monotonic, .count);
+            const entry = self.handles.entry(Handles.indexOf(handle));
+            entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
+            self.describeInto(thread, &entry.payload);
+            return @floatFromInt(handle);
+        }
+
+        pub fn lock(self: *Self, thread_index: u32, handle: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            const of = found.lease;
+            if (of.bytes == 0) return .ok;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            var failure: heap.Failure = .{};
+            const result = if (of.pages == 0)
+                pool.fitLock(self.table.at(of.region), Pool.pageRound(of.bytes), .require, &failure)
+            else result: {
+                if (self.lockedNow(of)) break :result {};
+                break :result Pool.Runs.lockPages(pool, Pool.Runs.blockOfRun(pool, of.run()), of.run(), &failure);
+            };
+            result catch |err| return report(thread, err, failure, of.bytes);
+            self.describeInto(thread, of);
+            return .ok;
+        }
+
+        pub fn unlock(self: *Self, thread_index: u32, handle: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            const of = found.lease;
+            if (of.bytes == 0) return .ok;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            var failure: heap.Failure = .{};
+            if (of.pages == 0)
+                pool.fitLock(self.table.at(of.region), 0, .none, &failure) catch {}
+            else if (self.lockedNow(of))
+                Pool.Runs.unlockPages(pool, Pool.Runs.blockOfRun(pool, of.run()), of.run());
+            self.describeInto(thread, of);
+            return .ok;
+        }
+
+        const Span = struct { ptr: [*]u8, bytes: usize };
+
+        /// Checks a range of a lease and rounds it to pages, outward or inward.
+        fn span(of: *const Lease, offset: f64, bytes: f64, outward: bool) ?Span {
+            const from = integer(offset) orelse return null;
+            const count = integer(bytes) orelse return null;
+            if (from > of.bytes or count > of.bytes - from) return null;
+            const page = Os.pageBytes();
+            const end = from + count;
+            const first = if (outward) std.mem.alignBackward(usize, from, page) else std.mem.alignForward(usize, from, page);
+            // The lease owns its last page whole.
+            const last = if (outward or end == of.bytes) std.mem.alignForward(usize, end, page) else std.mem.alignBackward(usize, end, page);
+            return .{ .ptr = @ptrFromInt(of.address + first), .bytes = if (count == 0) 0 else last -| first };
+        }
+
+        pub fn prefetch(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            const range = span(found.lease, offset, bytes, true) orelse return outOfRange(thread, found.lease, offset, bytes);
+            if (range.bytes == 0) return .ok;
+            const pool = self.pools[found.lease.pool].pool.load(.acquire, .pool).?;
+            return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, .will_need), range.bytes);
+        }
+
+        pub fn purge(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64, lazy: u32) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const found = self.leaseOf(handle) catch |err| return wrong(err);
+            const of = found.lease;
+            const range = span(of, offset, bytes, false) orelse return outOfRange(thread, of, offset, bytes);
+            if (range.bytes == 0) return .ok;
+            if (self.lockedNow(of)) return .busy;
+            const region = self.table.at(of.region);
+            // A later touch of an explicit huge page that was given back could be a SIGBUS.
+            if (region.flavor.kind == .hugetlb) return .unsupported;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            const advice: os.Advice = if (lazy != 0 and Os.works(.lazy_free)) .lazy_free else .dont_need;
+            return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, advice), range.bytes);
+        }
+
+        fn outOfRange(thread: *Thread, of: *const Lease, offset: f64, bytes: f64) Status {
+            thread.block[w.requested] = offset + bytes;
+            thread.block[w.bound] = @floatFromInt(of.bytes);
+            return .out_of_range;
+        }
+
+        fn systemStatus(thread: *Thread, errno: u16, bytes: usize) Status {
+            if (errno == 0) return .ok;
+            thread.block[w.errno] = @floatFromInt(errno);
+            thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.madvise));
+            thread.block[w.requested] = @floatFromInt(bytes);
+            return .system;
+        }
+
+        pub fn pageKind(self: *Self, thread: u32, handle: f64) i32 {
+            _ = thread;
+            const found = self.leaseOf(handle) catch |err| return @intFromEnum(wrong(err));
+            const of = found.lease;
+            const base = @intFromEnum(types.Pages.base);
+            if (of.bytes == 0) return base;
+            const ptr: [*]const u8 = @ptrFromInt(of.address);
+            const resident = Os.residentBytes(ptr, of.bytes);
+            if (resident == 0) return base;
+            const huge = Os.hugeBytes(ptr, of.bytes);
+            if (@as(f64, @floatFromInt(huge)) < 0.9 * @as(f64, @floatFromInt(resident))) return base;
+            const explicit = self.table.at(of.region).flavor.kind == .hugetlb;
+            return @intCast(@intFromEnum(if (explicit) types.Pages.hugetlb else types.Pages.thp));
+        }
+
+        // ---- pools
+
+        pub inline fn poolOf(self: *Self, id: u32) ?*Pool {
+            const slot = &self.pools[id & (pools_max - 1)];
+            if (id == 0 or slot.id.load(.monotonic, .pool_id) != id) return null;
+            return slot.pool.load(.acquire, .pool);
+        }
+
+        pub fn poolCreate(self: *Self, thread: u32, options: *const types.PoolOptions) f64 {
+            _ = thread;
+            if (self.alive.* == 0) return status(.forked);
+            if (!self.ensureReady()) return status(.out_of_memory);
+            var merged: heap.Options = .{};
+            if (!figures.merge(&merged, options)) return status(.invalid_argument);
+            self.reap();
+            // Slot 0 is the shared pool's.
+            for (self.pools[1..], 1..) |*slot, i| {
+                if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) != null) continue;
+                return self.openPool(slot, @intCast(i), merged);
+            }
+            return status(.limit);
+        }
+
+        fn openPool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) f64 {
+            if (slot.pool.load(.acquire, .pool)) |pool| {
+                pool.reopen(options);
+            } else {
+                const memory = self.table.metadata(@sizeOf(Pool)) orelse {
+                    slot.taken.store(0, .release, .pool_take);
+                    return status(.out_of_memory);
+                };
+                const pool: *Pool = @ptrCast(@alignCast(memory));
+                pool.* = .init(&self.table, index, &self.sleeper, options);
+                slot.pool.store(pool, .release, .pool);
+            }
+            slot.generation = (slot.generation + 1) & 0x7FFFFF;
+            if (slot.generation == 0) slot.generation = 1;
+            const id = slot.generation * pools_max + index;
+            slot.id.store(id, .release, .pool_id);
+            self.clock.ensure(self);
+            return @floatFromInt(id);
+        }
+
+        pub fn poolShared(self: *Self) u32 {
+            const slot = &self.pools[0];
+            const id = slot.id.load(.acquire, .pool_id);
+            if (id != 0) return id;
+            if (!self.ensureReady()) return 0;
+            if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) == null)
+                _ = self.openPool(slot, 0, .{});
+            var seen = slot.id.load(.acquire, .pool_id);
+            while (seen == 0 and slot.taken.load(.monotonic, .pool_take) == 1) : (seen = slot.id.load(.acquire, .pool_id)) Sync.pause();
+            return seen;
+        }
+
+        pub fn poolConfigure(self: *Self, thread: u32, id: u32, options: *const types.PoolOptions) Status {
+            _ = thread;
+            const pool = self.poolOf(id) orelse return .closed;
+            var merged = pool.options;
+            if (!figures.merge(&merged, options)) return .invalid_argument;
+            pool.options = merged;
+            self.clock.ensure(self);
+            self.clock.wake(self);
+            return .ok;
+        }
+
+        pub fn poolOptions(self: *Self, id: u32, out: *types.PoolOptions) Status {
+            const pool = self.poolOf(id) orelse return .closed;
+            figures.optionsOf(&pool.options, out);
+            return .ok;
+        }
+
+        pub fn poolStats(self: *Self, id: u32, out: *types.PoolStats) Status {
+            const pool = self.poolOf(id) orelse return .closed;
+            figures.poolStats(Pool, pool, out);
+            return .ok;
+        }
+
+        pub fn poolClassStats(self: *Self, id: u32, out: *[heap.classes]types.ClassStats) Status {
+            const pool = self.poolOf(id) orelse return .closed;
+            figures.classStats(Pool, pool, out);
+            return .ok;
+        }
+
+        pub fn poolTrim(self: *Self, thread: u32, id: u32) f64 {
+            _ = thread;
+            if (self.alive.* == 0) return status(.forked);
+            const pool = self.poolOf(id) orelse return status(.closed);
+            return @floatFromInt(Pool.Purge.trim(pool));
+        }
+
+        pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
+            if (self.alive.* == 0) return status(.forked);
+            const pool = self.poolOf(id) orelse return status(.closed);
+            const live = pool.total(.live);
+            if (live != 0 and force == 0) return @floatFromInt(live);
+            const slot = &self.pools[id & (pools_max - 1)];
+            // One closer wins; from here on allocation answers CLOSED.
+            if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
+            if (live != 0) self.revokeAll(thread, pool.slot);
+            self.reap();
+            return 0;
+        }
+
+        fn revokeAll(self: *Self, thread: u32, pool_slot: u16) void {
+            var index: u32 = 1;
+            while (index < self.handles.end()) : (index += 1) {
+                const seen = self.handles.peek(index);
+                const of = &self.handles.entry(index).payload;
+                if (of.pool != pool_slot or of.bytes == 0) continue;
+                switch (seen.phase) {
+                    .live => switch (self.handles.beginFree(seen.handle) catch continue) {
+                        .finished => self.finish(thread, index, .live),
+                        .closing => self.beginClosing(thread, index),
+                    },
+                    .token => {
+                        self.handles.endToken(seen.handle) catch continue;
+                        _ = self.pending_tokens.fetchSub(1, .monotonic, .count);
+                        self.finish(thread, index, .token);
+                    },
+                    else => {},
+                }
+            }
+        }
+
+        /// Frees the slots of closed pools that nothing shows any more.
+        pub fn reap(self: *Self) void {
+            for (&self.pools) |*slot| {
+                if (slot.taken.load(.monotonic, .pool_take) == 0 or slot.id.load(.acquire, .pool_id) != 0) continue;
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                _ = Pool.Purge.trim(pool);
+                if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;
+                if (pool.total(.live) != 0 or pool.total(.closing) != 0) continue;
+                slot.taken.store(0, .release, .pool_take);
+            }
+        }
+
+        // ---- the process
+
+        pub fn stats(self: *Self, out: *types.Stats, resident: u32) Status {
+            figures.stats(Self, self, out, resident != 0);
+            return .ok;
+        }
+
+        pub fn trim(self: *Self, thread: u32) f64 {
+            _ = thread;
+            if (self.alive.* == 0) return status(.forked);
+            if (!self.ensureReady()) return 0;
+            self.reclaimOwnerless();
+            self.reap();
+            var bytes: u64 = 0;
+            for (&self.pools) |*slot| {
+                if (slot.id.load(.acquire, .pool_id) == 0) continue;
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                bytes += Pool.Purge.trim(pool);
+            }
+            return @floatFromInt(bytes);
+        }
+
+        /// Tokens whose thread is gone, and leases of gone threads that nothing shows.
+        fn reclaimOwnerless(self: *Self) void {
+            var index: u32 = 1;
+            while (index < self.handles.end()) : (index += 1) {
+                const seen = self.handles.peek(index);
+                if (seen.phase != .token and seen.phase != .live) continue;
+                const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
+                if (!self.ownerGone(owner)) continue;
+                if (seen.phase == .live) {
+                    self.freeIfUnshown(null, index);
+                    continue;
+                }
+                self.handles.endToken(seen.handle) catch continue;
+                _ = self.pending_tokens.fetchSub(1, .monotonic, .count);
+                _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
+                self.finish(null, index, .token);
+            }
+        }
+
+        // ---- the face without handles
+
+        pub fn regionAlloc(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+            if (self.alive.* == 0) return null;
+            const thread = self.threadAt(thread_index) orelse return null;
+            const pool = self.poolOf(id) orelse return null;
+            if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
+            var failure: heap.Failure = .{};
+            const ptr = pool.alloc(thread_index, .{ .bytes = bytes }, &failure) catch |err| {
+                _ = report(thread, err, failure, bytes);
+                return null;
+            };
+            if (capacity) |out| out.* = Pool.pageRound(bytes);
+            return ptr;
+        }
+
+        pub fn regionFree(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {
+            if (self.alive.* == 0) return .forked;
+            if (self.threadAt(thread_index) == null) return .foreign;
+            const pool = self.poolOf(id) orelse return .closed;
+            const ptr = address orelse return .ok;
+            pool.free(thread_index, @intFromPtr(ptr)) catch |err| return switch (err) {
+                error.Foreign => .foreign,
+                error.DoubleFree => .double_free,
+            };
+            return .ok;
+        }
+
+        /// Bytes of bookkeeping in use: of the reserved tables only what has been touched counts.
+        pub fn metadataTouched(self: *const Self) u64 {
+            var bytes: u64 = @as(u64, self.handles.end()) * @sizeOf(Handles.Entry);
+            bytes += @as(u64, self.table.regions_top.load(.monotonic, .top)) * @sizeOf(Table.Descriptor);
+            for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
+                bytes += pool.metadataBytes();
+            };
+            return bytes;
+        }
+
+        // ---- small helpers
+
+        /// Allocates, writes, frees and trims a little, and compares what the engine says of it.
+        pub fn selfTest(self: *Self) Status {
+            const attached = self.threadAttach();
+            if (attached < 0) return @enumFromInt(@as(i32, @intFromFloat(attached)));
+            const thread: u32 = @intFromFloat(attached);
+            const created = self.poolCreate(thread, &std.mem.zeroes(types.PoolOptions));
+            if (created < 0) return @enumFromInt(@as(i32, @intFromFloat(created)));
+            const pool: u32 = @intFromFloat(created);
+            for ([_]f64{ 1, 4096, 100_000, 1 << 20, 3 << 20 }) |bytes| {
+                const handle = self.alloc(thread, pool, bytes, w.option_zero);
+                if (handle < 0) return @enumFromInt(@as(i32, @intFromFloat(handle)));
+                const block = &self.threads[thread].block;
+                const ptr: [*]u8 = @ptrFromInt(@as(usize, @intFromFloat(block[w.address])));
+                const size: usize = @intFromFloat(bytes);
+                if (ptr[0] != 0 or ptr[size - 1] != 0) return .invalid_argument;
+                ds.memory.set(ptr[0..size], 0x5A);
+                if (self.free(thread, handle) != .ok) return .invalid_argument;
+                if (self.free(thread, handle) != .double_free) return .invalid_argument;
+            }
+            const closed = self.poolClose(thread, pool, 0);
+            return if (closed == 0) .ok else .busy;
+        }
+
+        inline fn status(value: Status) f64 {
+            return @floatFromInt(@intFromEnum(value));
+        }
+
+        fn wrong(err: error{ Freed, Foreign }) Status {
+            return switch (err) {
+                error.Freed => .freed,
+                error.Foreign => .foreign,
+            };
+        }
+
+        /// A whole number of bytes from an f64, null if it is none.
+        inline fn integer(value: f64) ?usize {
+            if (!(value >= 0 and value < f64_exact)) return null;
+            const whole: usize = @intFromFloat(value);
+            return if (@as(f64, @floatFromInt(whole)) == value) whole else null;
+        }
+
+        inline fn handleFrom(value: f64) ?Handles.Handle {
+            return @intCast(integer(value) orelse return null);
+        }
+    };
+}

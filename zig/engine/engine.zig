@@ -1,0 +1,63 @@
+//! The engine of a process: threads, pools and leases behind the C ABI.
+//!
+//! `Engine` joins the floors below: a region table, the pools, and the handle table whose entries say
+//! what each lease holds. All checks of arguments happen here; nothing panics. There is one instance
+//! in a process (`instance`); tests make their own over the fake system.
+//!
+//! Invariant: each lease ends exactly once, by whoever wins its word in the handle table; only then
+//! does its memory go back to the pool. A handle is the only way to a lease.
+//!
+//! Cost: a warm pair of alloc and free is a claim and a recycle of an index, one compare-and-swap,
+//! and the pool's own pair. Threads: any attached thread; deallocators on any thread at all.
+//!
+//! When not: Zig code that needs no handles uses the allocators of heap/ directly.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+const types = @import("types.zig");
+const core = @import("core.zig");
+const discovery = @import("discovery.zig");
+
+pub const Status = types.Status;
+pub const SystemCall = os.SystemCall;
+pub const Pages = types.Pages;
+pub const Lock = types.Lock;
+pub const Fork = types.Fork;
+pub const PoolField = types.PoolField;
+pub const PoolOptions = types.PoolOptions;
+pub const ClassStats = types.ClassStats;
+pub const PoolStats = types.PoolStats;
+pub const Stats = types.Stats;
+pub const EngineInfo = types.EngineInfo;
+
+pub const Engine = core.Engine;
+pub const Native = core.Engine(os.Native);
+
+/// The engine of this process.
+pub var instance: Native align(128) = .{};
+
+/// What this copy says of itself to other copies in the process; lib.zig exports it.
+pub const Marker = discovery.Marker;
+pub const marker_name = discovery.marker_name;
+
+/// Which copy of the library leads this process.
+pub fn info(out: *EngineInfo, own: *const Marker) Status {
+    const leader = discovery.findLeader(own);
+    out.* = .{
+        .path_address = if (leader.is_ourselves) 0 else @floatFromInt(@intFromPtr(leader.path.ptr)),
+        .self = @intFromBool(leader.is_ourselves),
+        .abi_version = own.abi,
+    };
+    return if (leader.has_incompatible and !leader.is_ourselves) .abi_mismatch else .ok;
+}
+
+/// Deallocator of ArrayBuffers over a lease. Context: handle index plus one.
+pub fn wrapDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
+    instance.wrapDropped(@intFromPtr(context));
+}
+
+/// Deallocator of alias ArrayBuffers over a region. Context: see `Engine.regionDropped`.
+pub fn regionDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
+    instance.regionDropped(@intFromPtr(context));
+}

@@ -1,0 +1,25 @@
+//! Index of the allocators. Other floors import only this file.
+//!
+//! | which | when |
+//! | --- | --- |
+//! | LargePool | regions of 2 MiB to 64 GiB, recycled |
+//! | page runs of a LargePool | exact pages, below a region |
+
+const large_pool = @import("large_pool.zig");
+const large_cache = @import("large_cache.zig");
+
+pub const LargePool = large_pool.LargePool;
+pub const Request = large_pool.Request;
+pub const Failure = large_pool.Failure;
+pub const Error = large_pool.Error;
+pub const Options = large_pool.Options;
+pub const ForkPolicy = large_pool.ForkPolicy;
+pub const LockWish = large_pool.LockWish;
+pub const Sleeper = large_pool.Sleeper;
+pub const threads_max = large_pool.threads_max;
+pub const align_max = large_pool.align_max;
+pub const classes = large_pool.classes;
+pub const class_shift_min = large_pool.class_shift_min;
+pub const Run = @import("page_run.zig").Run;
+pub const Event = large_cache.Event;
+pub const Total = large_cache.Total;

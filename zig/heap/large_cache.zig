@@ -1,0 +1,181 @@
+//! What one thread keeps of one large pool: its free regions by size class and flavor, the stack on
+//! which other threads return its regions, and its share of the figures.
+//!
+//! Invariant: lists and counts are touched inside `lock` only, by the owner (tryEnter, no locked
+//! instruction) or by one thief. Counters have a single writer, the owner, and any reader.
+//!
+//! Cost: 16 KiB of address space a thread and pool, made at the thread's first use of the pool; a page
+//! of it is touched for each few classes in use.
+//!
+//! Threads: owner and thieves as above; `remote` takes pushes from anyone.
+//! Not for page runs: those hang off `runs` and have their own file.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const regions = @import("../region/region.zig");
+
+const Flavor = regions.Flavor;
+pub const none = regions.none;
+
+/// Size classes are 2^21 to 2^36.
+pub const classes = 16;
+pub const class_shift_min = 21;
+
+/// Events of one class, counted by one thread; sums over threads give the statistics.
+pub const Event = enum(u8) {
+    allocations,
+    deallocations,
+    slow_path,
+    refill,
+    cleared_eager,
+    cleared_slow,
+    dirty_in,
+    dirty_out,
+    clean_in,
+    clean_out,
+};
+
+/// Totals of one pool, counted by one thread. Differences may be negative in one thread: sums wrap.
+pub const Total = enum(u8) {
+    allocated_bytes,
+    active_bytes,
+    live,
+    closing,
+    leaked,
+    steals,
+    scrubbed,
+};
+
+pub fn Counters(comptime Sync: type) type {
+    return struct {
+        events: [classes][std.enums.values(Event).len]Sync.Atomic(u64),
+        totals: [std.enums.values(Total).len]Sync.Atomic(u64),
+
+        const Self = @This();
+
+        /// Single writer: a load and a store, no locked instruction.
+        pub inline fn count(self: *Self, class: usize, comptime event: Event, n: u64) void {
+            const cell = &self.events[class][@intFromEnum(event)];
+            cell.store(cell.load(.monotonic, .count) +% n, .monotonic, .count);
+        }
+
+        pub inline fn add(self: *Self, comptime which: Total, n: u64) void {
+            const cell = &self.totals[@intFromEnum(which)];
+            cell.store(cell.load(.monotonic, .count) +% n, .monotonic, .count);
+        }
+
+        /// For threads without an index, which share one set of counters.
+        pub fn countShared(self: *Self, class: usize, comptime event: Event, n: u64) void {
+            _ = self.events[class][@intFromEnum(event)].fetchAdd(n, .monotonic, .count);
+        }
+
+        pub fn addShared(self: *Self, comptime which: Total, n: u64) void {
+            _ = self.totals[@intFromEnum(which)].fetchAdd(n, .monotonic, .count);
+        }
+
+        pub fn of(self: *const Self, class: usize, event: Event) u64 {
+            return self.events[class][@intFromEnum(event)].load(.monotonic, .count);
+        }
+
+        pub fn total(self: *const Self, which: Total) u64 {
+            return self.totals[@intFromEnum(which)].load(.monotonic, .count);
+        }
+    };
+}
+
+pub fn Cache(comptime Table: type) type {
+    const Sync = Table.Synchronisation;
+    return struct {
+        lock: ds.OwnerLock(Sync),
+        /// Raised by the owner at each operation; the background thread sees who is idle by it.
+        activity: Sync.Atomic(u64),
+        /// Regions that other threads freed.
+        remote: ds.RemoteStack(Sync),
+        /// Tops of the LIFO lists.
+        heads: [classes][Flavor.count]u32,
+        /// Regions in the lists of a class; read without the lock as a hint.
+        counts: [classes]Sync.Atomic(u32),
+        counters: Counters(Sync),
+        /// Page runs of this thread; see page_run.zig.
+        runs: RunLists,
+        /// Seed of the order in which this thread visits others.
+        seed: u32,
+        /// Written by the background thread alone: activity last seen and ticks since it moved.
+        seen: u64,
+        idle_ticks: u32,
+
+        const Self = @This();
+
+        /// Blocks with free pages by flavor and by log2 of their longest free run.
+        pub const RunLists = struct {
+            heads: [Flavor.count][run_bins]u32,
+            /// Blocks into which other threads have freed.
+            notified: ds.RemoteStack(Sync),
+            /// A block without leases that is kept for the next one, or `none`.
+            spare: Sync.Atomic(u32),
+        };
+        pub const run_bins = 10;
+
+        /// Makes zeroed memory a cache.
+        pub fn init(self: *Self, seed: u32) void {
+            for (&self.heads) |*row| @memset(row, none);
+            for (&self.runs.heads) |*row| @memset(row, none);
+            self.remote = .{};
+            self.runs.notified = .{};
+            self.runs.spare = .init(none);
+            self.seed = seed | 1;
+        }
+
+        pub inline fn touch(self: *Self) void {
+            self.activity.store(self.activity.load(.monotonic, .activity) +% 1, .monotonic, .activity);
+        }
+
+        /// Inside the lock.
+        pub inline fn pop(self: *Self, table: *Table, class: usize, flavor: Flavor) ?u32 {
+            const head = &self.heads[class][flavor.index()];
+            const index = head.*;
+            if (index == none) return null;
+            head.* = table.next(index).load(.monotonic, .cache_link);
+            self.setCount(class, self.countOf(class) - 1);
+            return index;
+        }
+
+        /// Inside the lock.
+        pub inline fn push(self: *Self, table: *Table, class: usize, flavor: Flavor, index: u32) void {
+            const head = &self.heads[class][flavor.index()];
+            table.next(index).store(head.*, .monotonic, .cache_link);
+            head.* = index;
+            self.setCount(class, self.countOf(class) + 1);
+        }
+
+        pub inline fn countOf(self: *const Self, class: usize) u32 {
+            return self.counts[class].load(.monotonic, .cache_count);
+        }
+
+        inline fn setCount(self: *Self, class: usize, n: u32) void {
+            self.counts[class].store(n, .monotonic, .cache_count);
+        }
+
+        /// Inside the lock: takes up to `max` regions of one list as a chain.
+        pub fn popChain(self: *Self, table: *Table, class: usize, flavor: Flavor, max: u32) ds.Chain {
+            var chain: ds.Chain = .{};
+            while (chain.count < max) {
+                const index = self.pop(table, class, flavor) orelse break;
+                if (chain.count == 0) chain.last = index;
+                // The popped ones are linked again in reverse, which is fine for a chain.
+                table.next(index).store(chain.first, .monotonic, .cache_link);
+                chain.first = index;
+                chain.count += 1;
+            }
+            return chain;
+        }
+
+        /// A number for orders and starts that need not be good, only different.
+        pub fn random(self: *Self) u32 {
+            self.seed ^= self.seed << 13;
+            self.seed ^= self.seed >> 17;
+            self.seed ^= self.seed << 5;
+            return self.seed;
+        }
+    };
+}

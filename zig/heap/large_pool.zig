@@ -1,0 +1,877 @@
+//! Recycled mappings of 2 MiB and more, by power-of-two size class: the large-object pool.
+//!
+//! A request rounds its address range up to a class, 2^21 to 2^36 bytes; its pages are exact. Free
+//! regions wait in the cache of the thread that used them (LIFO, stealable), beyond `local_buffer`
+//! bytes in shared stacks, dirty or clean. Nothing found anywhere: a new area of regions is mapped,
+//! each area of a class larger than the last. Freed memory keeps its frames and is purged by the
+//! clock, in `large_purge.zig`.
+//!
+//! After lgalloc 0.7 (size classes, thread caches, stealing, growth), with exact pages, known-zero
+//! tracking, natural alignment, a byte limit, locking, and areas that are unmapped again.
+//!
+//! Invariant: a region is in exactly one of: a cache list, a shared stack, a remote stack, a lease,
+//! a block of page runs. `charged` is the sum of `resident` over the pool's regions.
+//!
+//! Cost: a warm pair of take and give takes no locked instruction and no system call, in constant
+//! time. Beyond the thread's share, one compare-and-swap for half a cache.
+//!
+//! Threads: any thread with an index; `give` also without one. No lock is held across a system call.
+//!
+//! When not: below 1 MiB use page runs; for memory that other processes share.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+const regions = @import("../region/region.zig");
+const large_cache = @import("large_cache.zig");
+const large_purge = @import("large_purge.zig");
+const page_run = @import("page_run.zig");
+
+const Flavor = regions.Flavor;
+const PageKind = regions.PageKind;
+const none = regions.none;
+pub const classes = large_cache.classes;
+pub const class_shift_min = large_cache.class_shift_min;
+pub const threads_max = 1024;
+/// Largest alignment that can be asked for.
+pub const align_max: usize = 1 << 30;
+/// First area of a class.
+const area_bytes_initial: usize = 32 << 20;
+/// Areas stop growing here, or at an eighth of the limit.
+const area_bytes_max: usize = 1 << 30;
+/// Part of the system's mapping limit that the engine leaves to the rest of the process.
+const mappings_spare: u64 = 4096;
+
+/// Mappings that locking a region's prefix adds.
+pub const region_splits = 2;
+
+pub const Error = error{
+    OutOfMemory,
+    Limit,
+    SizeClass,
+    Disabled,
+    Unaligned,
+    LockLimit,
+    HugeUnavailable,
+};
+pub const FreeError = error{ Foreign, DoubleFree };
+
+pub const LockWish = enum { none, attempt, require };
+
+pub const Request = struct {
+    bytes: usize,
+    /// Power of two, 0 for a page.
+    alignment: usize = 0,
+    /// Null: THP where it works.
+    kind: ?PageKind = null,
+    lock: LockWish = .none,
+    alias: bool = false,
+    zero: bool = false,
+    prefault: bool = false,
+};
+
+/// Why the last request of a thread failed, for the message.
+pub const Failure = struct {
+    errno: u16 = 0,
+    call: os.SystemCall = .none,
+    requested: u64 = 0,
+    bound: u64 = 0,
+    current: u64 = 0,
+};
+
+pub const ForkPolicy = enum { copy, omit, wipe };
+
+pub const Options = struct {
+    enabled: bool = true,
+    limit_bytes: ?u64 = null,
+    local_buffer_bytes: u64 = 32 << 20,
+    growth_dampener: u32 = 0,
+    eager_return: bool = false,
+    background: bool = true,
+    interval_ms: u32 = 100,
+    purge_bytes: u64 = 256 << 20,
+    lazy: bool = false,
+    scrub_bytes: u64 = 0,
+    kind: ?PageKind = null,
+    fork: ForkPolicy = .copy,
+};
+
+/// Lets those who free wake a background thread that sleeps because all was clean.
+pub fn Sleeper(comptime Sync: type) type {
+    return struct {
+        asleep: Sync.Atomic(u32) = .init(0),
+        wake: *const fn () void,
+        /// Raised when a region that JavaScript may have wrapped was purged.
+        purges: *Sync.Atomic(u32),
+    };
+}
+
+pub fn LargePool(comptime Table: type) type {
+    const Os = Table.System;
+    const Sync = Table.Synchronisation;
+    return struct {
+        table: *Table,
+        /// Slot of this pool; regions carry it.
+        slot: u16,
+        options: Options,
+        sleeper: *Sleeper(Sync),
+        caches: [threads_max]Sync.Atomic(?*Cache) = @splat(.init(null)),
+        /// Threads with a cache are below this.
+        caches_top: Sync.Atomic(u32) = .init(0),
+        stacks: [classes][Flavor.count]Stacks = @splat(@splat(.{})),
+        /// Figures of threads without an index and of threads that left their cache.
+        foreign: large_cache.Counters(Sync) = std.mem.zeroes(large_cache.Counters(Sync)),
+        /// Figures of the background thread, its only writer.
+        background: large_cache.Counters(Sync) = std.mem.zeroes(large_cache.Counters(Sync)),
+        charged: Sync.Atomic(u64) = .init(0),
+        locked_bytes: Sync.Atomic(u64) = .init(0),
+        huge_bytes: Sync.Atomic(u64) = .init(0),
+        lazy_bytes: Sync.Atomic(u64) = .init(0),
+        mapped_bytes: Sync.Atomic(u64) = .init(0),
+        advice_calls: Sync.Atomic(u64) = .init(0),
+        refusals: Sync.Atomic(u64) = .init(0),
+        /// Regions of the newest area of a class; areas and regions it has.
+        last_area: [classes]Sync.Atomic(u32) = @splat(.init(0)),
+        areas: [classes]Sync.Atomic(u32) = @splat(.init(0)),
+        area_regions: [classes]Sync.Atomic(u64) = @splat(.init(0)),
+        area_bytes: [classes]Sync.Atomic(u64) = @splat(.init(0)),
+        runs: page_run.Shared(Table) = .{},
+        purge: large_purge.State = .{},
+        trimming: Sync.Atomic(u32) = .init(0),
+        closed: Sync.Atomic(u32) = .init(0),
+
+        const Self = @This();
+        pub const Cache = large_cache.Cache(Table);
+        pub const Region = Table.Descriptor;
+        pub const Runs = page_run.Runs(Self);
+        pub const Purge = large_purge.Purge(Self);
+        pub const System = Os;
+        pub const Regions = Table;
+        pub const Synchronisation = Sync;
+        pub const Stacks = struct {
+            /// May hold old bytes; resident.
+            dirty: ds.TaggedStack(Sync) = .{},
+            /// Zeroed by the scrubber; resident, counted and purged like the dirty ones.
+            zeroed: ds.TaggedStack(Sync) = .{},
+            /// Purged or never touched.
+            clean: ds.TaggedStack(Sync) = .{},
+        };
+
+        pub fn init(table: *Table, slot: u16, sleeper: *Sleeper(Sync), options: Options) Self {
+            return .{ .table = table, .slot = slot, .sleeper = sleeper, .options = options };
+        }
+
+        /// Class of a request, or why there is none.
+        pub fn classOf(bytes: usize, alignment: usize) error{SizeClass}!usize {
+            const wanted = @max(bytes, alignment, 1);
+            const shift = @max(class_shift_min, std.math.log2_int_ceil(usize, wanted));
+            if (shift >= class_shift_min + classes) return error.SizeClass;
+            return shift - class_shift_min;
+        }
+
+        pub inline fn classBytes(class: usize) usize {
+            return @as(usize, 1) << @intCast(class + class_shift_min);
+        }
+
+        pub inline fn localMax(self: *const Self, class: usize) u32 {
+            return @intCast(@min(self.options.local_buffer_bytes >> @intCast(class + class_shift_min), 1 << 20));
+        }
+
+        /// The kind of pages that a request gets if nothing is refused.
+        pub fn resolveKind(self: *const Self, wish: ?PageKind) PageKind {
+            if (wish orelse self.options.kind) |kind| return kind;
+            return if (Os.works(.huge)) .thp else .base;
+        }
+
+        pub inline fn cacheIfAny(self: *const Self, thread: u32) ?*Cache {
+            // Acquire: pairs with the release in `makeCache`, so that the cache is seen initialised.
+            return self.caches[thread].load(.acquire, .cache_find);
+        }
+
+        pub inline fn cacheOf(self: *Self, thread: u32) ?*Cache {
+            return self.cacheIfAny(thread) orelse self.makeCache(thread);
+        }
+
+        fn makeCache(self: *Self, thread: u32) ?*Cache {
+            @branchHint(.cold);
+            const memory = self.table.metadata(@sizeOf(Cache)) orelse return null;
+            const cache: *Cache = @ptrCast(@alignCast(memory));
+            cache.init(thread *% 0x9E3779B9 +% self.slot +% 1);
+            // Release: pairs with the acquire in `cacheIfAny` of remote freers and thieves.
+            self.caches[thread].store(cache, .release, .cache_publish);
+            var top = self.caches_top.load(.monotonic, .cache_top);
+            while (top <= thread)
+                top = self.caches_top.cmpxchg(top, thread + 1, .monotonic, .monotonic, .cache_top) orelse break;
+            return cache;
+        }
+
+        // ---- taking
+
+        /// Leases a region for `request`. The caller owns it until `give`.
+        pub fn take(self: *Self, thread: u32, request: Request, failure: *Failure) Error!u32 {
+            if (!self.options.enabled) return error.Disabled;
+            const class = try classOf(request.bytes, request.alignment);
+            if (request.alignment > align_max) return error.Unaligned;
+            const cache = self.cacheOf(thread) orelse return error.OutOfMemory;
+            const want: Flavor = .{
+                .kind = self.resolveKind(request.kind),
+                .locked = request.lock != .none,
+                .alias = request.alias,
+            };
+            const index = try self.acquire(cache, thread, class, want, request.bytes, failure);
+            const region = self.table.at(index);
+            self.prepare(thread, region, request, failure) catch |err| {
+                @branchHint(.cold);
+                self.give(thread, index, .{ .leased = false });
+                return err;
+            };
+            cache.counters.add(.allocated_bytes, request.bytes);
+            cache.counters.add(.active_bytes, pageRound(request.bytes));
+            cache.counters.add(.live, 1);
+            return index;
+        }
+
+        /// A free region of the class, from wherever there is one. Its contents and state are as
+        /// they were left; the caller fits it to its use.
+        pub inline fn acquire(
+            self: *Self,
+            cache: *Cache,
+            thread: u32,
+            class: usize,
+            want: Flavor,
+            bytes: usize,
+            failure: *Failure,
+        ) Error!u32 {
+            cache.counters.count(class, .allocations, 1);
+            if (cache.lock.tryEnter()) {
+                defer cache.lock.leave();
+                cache.touch();
+                if (cache.pop(self.table, class, want)) |index| {
+                    // Explicit huge pages are mapped exactly: the slow path looks at the length.
+                    if (want.kind != .hugetlb) return index;
+                    cache.push(self.table, class, want, index);
+                }
+            }
+            return self.takeSlow(cache, thread, class, want, bytes, failure) catch |err| {
+                cache.counters.count(class, .allocations, 0 -% @as(u64, 1));
+                return err;
+            };
+        }
+
+        /// Flavors that can serve `want`, best first. A revoke lease never gets an alias region.
+        fn substitutes(want: Flavor, out: *[4]Flavor) []const Flavor {
+            var n: usize = 0;
+            for ([_]bool{ want.locked, false }, 0..) |locked, i| {
+                if (i == 1 and !want.locked) break;
+                for ([_]bool{ want.alias, false }, 0..) |alias, j| {
+                    if (j == 1 and !want.alias) break;
+                    out[n] = .{ .kind = want.kind, .locked = locked, .alias = alias };
+                    n += 1;
+                }
+            }
+            return out[0..n];
+        }
+
+        fn takeSlow(
+            self: *Self,
+            cache: *Cache,
+            thread: u32,
+            class: usize,
+            want: Flavor,
+            bytes: usize,
+            failure: *Failure,
+        ) Error!u32 {
+            @branchHint(.unlikely);
+            var space: [4]Flavor = undefined;
+            const flavors = substitutes(want, &space);
+            const need = pageRound(bytes);
+            while (true) {
+                const areas_seen = self.areas[class].load(.monotonic, .areas);
+                if (self.takeCached(thread, cache, class, flavors)) |index| {
+                    // Explicit huge pages are mapped exactly; one that is too small goes.
+                    if (self.table.at(index).bytes >= need) return index;
+                    self.destroy(index);
+                    continue;
+                }
+                cache.counters.count(class, .slow_path, 1);
+                return self.refill(cache, class, want, need, areas_seen, failure) catch |err| switch (err) {
+                    error.Raced => continue,
+                    else => |other| return other,
+                };
+            }
+        }
+
+        /// Any free region that will do, nearest first: own lists, own remote stack, shared dirty,
+        /// shared clean, other threads.
+        fn takeCached(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+            if (!cache.remote.isEmpty()) self.drainRemote(cache);
+            if (cache.lock.tryEnter()) {
+                defer cache.lock.leave();
+                for (flavors) |flavor| if (cache.pop(self.table, class, flavor)) |index| return index;
+            }
+            const batch = @max(1, self.localMax(class) / 2);
+            for (flavors) |flavor| {
+                const stacks = &self.stacks[class][flavor.index()];
+                var chain: ds.Chain = .{};
+                if (stacks.zeroed.popMany(self.table, batch, &chain) != 0 or
+                    stacks.dirty.popMany(self.table, batch, &chain) != 0)
+                {
+                    cache.counters.count(class, .dirty_out, chain.count);
+                    return self.keepAllButFirst(cache, class, flavor, chain);
+                }
+                if (stacks.clean.popMany(self.table, batch, &chain) != 0) {
+                    cache.counters.count(class, .clean_out, chain.count);
+                    return self.keepAllButFirst(cache, class, flavor, chain);
+                }
+            }
+            return self.steal(thread, cache, class, flavors);
+        }
+
+        fn keepAllButFirst(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) u32 {
+            const first = chain.first;
+            if (chain.count == 1) return first;
+            const second = self.table.next(first).load(.monotonic, .chain_link);
+            if (cache.lock.tryEnter()) {
+                defer cache.lock.leave();
+                var index = second;
+                while (index != none) {
+                    const following = self.table.next(index).load(.monotonic, .chain_link);
+                    cache.push(self.table, class, flavor, index);
+                    index = following;
+                }
+            } else {
+                self.stacks[class][flavor.index()].dirty.pushChain(self.table, second, chain.last);
+                cache.counters.count(class, .dirty_in, chain.count - 1);
+            }
+            return first;
+        }
+
+        /// Moves what other threads freed into the own lists, the overflow into the shared stacks.
+        pub fn drainRemote(self: *Self, cache: *Cache) void {
+            var index = cache.remote.takeAll() orelse return;
+            while (index != none) {
+                const following = self.table.next(index).load(.monotonic, .chain_link);
+                self.keep(cache, index);
+                index = following;
+            }
+        }
+
+        fn steal(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+            const top = self.caches_top.load(.monotonic, .cache_top);
+            if (top < 2) return null;
+            const start = cache.random() % top;
+            for (0..top) |step| {
+                const victim_index = (start + step) % top;
+                if (victim_index == thread) continue;
+                const victim = self.cacheIfAny(@intCast(victim_index)) orelse continue;
+                if (!victim.remote.isEmpty()) {
+                    // Anyone may take a remote stack whole; what does not fit goes on to the shared.
+                    self.drainRemote(cache);
+                    var index = victim.remote.takeAll() orelse none;
+                    while (index != none) {
+                        const following = self.table.next(index).load(.monotonic, .chain_link);
+                        self.share(cache, index);
+                        index = following;
+                    }
+                    for (flavors) |flavor| {
+                        if (self.stacks[class][flavor.index()].dirty.pop(self.table)) |index_| {
+                            cache.counters.count(class, .dirty_out, 1);
+                            return index_;
+                        }
+                    }
+                }
+                const count = victim.countOf(class);
+                if (count == 0 or !victim.lock.trySteal()) continue;
+                var chain: ds.Chain = .{};
+                const flavor = for (flavors) |flavor| {
+                    chain = victim.popChain(self.table, class, flavor, @max(1, count / 2));
+                    if (chain.count != 0) break flavor;
+                } else undefined;
+                victim.lock.endSteal();
+                if (chain.count == 0) continue;
+                cache.counters.add(.steals, chain.count);
+                return self.keepAllButFirst(cache, class, flavor, chain);
+            }
+            return null;
+        }
+
+        // ---- mapping
+
+        fn refill(
+            self: *Self,
+            cache: *Cache,
+            class: usize,
+            want: Flavor,
+            need: usize,
+            areas_seen: u32,
+            failure: *Failure,
+        ) (Error || error{Raced})!u32 {
+            const each = if (want.kind == .hugetlb)
+                std.mem.alignForward(usize, need, regions.unit_bytes)
+            else
+                classBytes(class);
+            if (self.table.mappings.load(.monotonic, .count) + mappings_spare > Os.mapLimit()) {
+                failure.* = .{ .requested = need, .bound = Os.mapLimit(), .current = self.table.mappings.load(.monotonic, .count) };
+                return error.Limit;
+            }
+            var count: u32 = if (want.kind == .hugetlb) 1 else self.growth(class);
+            var rescued = false;
+            cache.counters.count(class, .refill, 1);
+            const ptr = while (true) {
+                var errno: u16 = 0;
+                const mapped = if (want.kind == .hugetlb)
+                    Os.mapHuge(each, &errno)
+                else
+                    Os.reserve(each * count, @min(each, align_max), &errno);
+                if (mapped) |ptr| break ptr;
+                _ = self.refusals.fetchAdd(1, .monotonic, .count);
+                if (count > 1) {
+                    count /= 2;
+                } else if (!rescued) {
+                    // Last resort: give back what lies unused, and ask once more.
+                    rescued = true;
+                    _ = Purge.trim(self);
+                } else {
+                    failure.* = .{
+                        .errno = errno,
+                        .call = if (want.kind == .hugetlb) .mmap_huge else .mmap,
+                        .requested = need,
+                    };
+                    return if (want.kind == .hugetlb) error.HugeUnavailable else error.OutOfMemory;
+                }
+            };
+            // A lost race gives its memory back: someone else has filled the class meanwhile.
+            const other = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
+            if (self.areas[class].load(.monotonic, .areas) != areas_seen and !other.clean.isEmpty()) {
+                if (Os.unmap(ptr, each * count) == 0) return error.Raced;
+                _ = self.refusals.fetchAdd(1, .monotonic, .count);
+            }
+            self.adviseArea(ptr, each * count, want.kind);
+            const first = self.table.addArea(ptr, each, count, self.slot, @intCast(class), want.kind) catch |err| {
+                if (Os.unmap(ptr, each * count) != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
+                failure.* = .{ .requested = each * count, .bound = regions.regions_max };
+                return switch (err) {
+                    error.OutOfMemory => error.OutOfMemory,
+                    error.TooMany => error.Limit,
+                };
+            };
+            _ = self.table.mappings.fetchAdd(1, .monotonic, .count);
+            _ = self.mapped_bytes.fetchAdd(each * count, .monotonic, .count);
+            _ = self.areas[class].fetchAdd(1, .monotonic, .areas);
+            _ = self.area_regions[class].fetchAdd(count, .monotonic, .areas);
+            _ = self.area_bytes[class].fetchAdd(each * count, .monotonic, .areas);
+            if (want.kind == .hugetlb) {
+                // Populated by the system: resident and zero.
+                _ = self.huge_bytes.fetchAdd(each, .monotonic, .count);
+                _ = self.charged.fetchAdd(each, .monotonic, .charge);
+                self.table.at(first).resident = each;
+            } else {
+                self.last_area[class].store(count, .monotonic, .areas);
+            }
+            if (count > 1) {
+                const stacks = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
+                stacks.clean.pushChain(self.table, first + 1, first + count - 1);
+                cache.counters.count(class, .clean_in, count - 1);
+            }
+            return first;
+        }
+
+        /// Regions of the next area: last + max(initial, last / (dampener + 1)), up to the cap.
+        fn growth(self: *const Self, class: usize) u32 {
+            const each = classBytes(class);
+            const last: usize = self.last_area[class].load(.monotonic, .areas);
+            const initial = @max(1, area_bytes_initial / each);
+            const grown = last + @max(initial, last / (@as(usize, self.options.growth_dampener) + 1));
+            var cap = area_bytes_max;
+            if (self.options.limit_bytes) |limit| cap = @min(cap, limit / 8);
+            return @intCast(@min(grown, @max(1, cap / each)));
+        }
+
+        fn adviseArea(self: *Self, ptr: [*]u8, bytes: usize, kind: PageKind) void {
+            if (kind == .thp) self.advise(ptr, bytes, .huge);
+            if (kind == .base and Os.works(.no_huge)) self.advise(ptr, bytes, .no_huge);
+            switch (self.options.fork) {
+                .copy => {},
+                .omit => self.advise(ptr, bytes, .dont_fork),
+                .wipe => self.advise(ptr, bytes, .wipe_on_fork),
+            }
+        }
+
+        /// Gives advice and counts it; a refusal is counted and otherwise harmless.
+        pub fn advise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) void {
+            _ = self.tryAdvise(ptr, bytes, advice);
+        }
+
+        pub fn tryAdvise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
+            _ = self.advice_calls.fetchAdd(1, .monotonic, .count);
+            const errno = Os.advise(ptr, bytes, advice);
+            if (errno != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
+            return errno;
+        }
+
+        /// Unmaps an area of one region that the caller holds.
+        fn destroy(self: *Self, index: u32) void {
+            const region = self.table.at(index);
+            if (self.table.areas[region.area].regions != 1 or region.wraps.load(.acquire, .wraps) != 0)
+                return self.give(null, index, .{ .leased = false });
+            Purge.unmapArea(self, region.area);
+        }
+
+        // ---- making a region fit its tenant
+
+        fn prepare(self: *Self, thread: u32, region: *Region, request: Request, failure: *Failure) Error!void {
+            const rounded = pageRound(request.bytes);
+            if (rounded > region.resident) try self.charge(region, rounded, failure);
+            if (region.lazy) {
+                region.lazy = false;
+                _ = self.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
+            }
+            if (request.alignment > regions.unit_bytes and region.address & (request.alignment - 1) != 0)
+                return error.Unaligned;
+            const wraps = region.wraps.load(.acquire, .wraps);
+            if (wraps != 0 and region.owner.load(.monotonic, .owner) != thread) self.invalidateWraps(region);
+            region.owner.store(@intCast(thread), .monotonic, .owner);
+            region.state = .leased;
+            region.lease_bytes = request.bytes;
+            region.generation +%= 1;
+            if (request.lock != .none or region.locked != 0)
+                try self.fitLock(region, rounded, request.lock, failure);
+            if (request.prefault) self.populate(region, 0, rounded);
+            if (request.zero) {
+                // A stale alias view may have written past what leases have used.
+                const dirty = if (wraps != 0) region.bytes else region.dirty;
+                ds.memory.zero(@as([*]u8, @ptrFromInt(region.address))[0..@min(dirty, rounded)]);
+            }
+            if (rounded > region.dirty) region.dirty = rounded;
+        }
+
+        /// Makes all alias ArrayBuffers over the region stale: JavaScript drops them when it looks.
+        pub fn invalidateWraps(self: *Self, region: *Region) void {
+            const epoch = region.epoch.load(.monotonic, .epoch);
+            region.epoch.store((epoch + 1) & regions.epoch_mask, .monotonic, .epoch);
+            _ = self.sleeper.purges.fetchAdd(1, .monotonic, .purges);
+        }
+
+        /// Accounts for frames that the region may take from now on, within the limit.
+        pub fn charge(self: *Self, region: *Region, resident: usize, failure: *Failure) Error!void {
+            const more = resident - region.resident;
+            try self.chargeBytes(more, failure);
+            region.resident = resident;
+        }
+
+        pub fn chargeBytes(self: *Self, more: usize, failure: *Failure) Error!void {
+            const before = self.charged.fetchAdd(more, .monotonic, .charge);
+            const limit = self.options.limit_bytes orelse return;
+            if (before + more <= limit) return;
+            // Reaching the limit first trims the pool, then answers.
+            _ = Purge.trim(self);
+            const now = self.charged.load(.monotonic, .charge);
+            if (now <= limit) return;
+            _ = self.charged.fetchSub(more, .monotonic, .charge);
+            failure.* = .{ .requested = more, .bound = limit, .current = now - more };
+            return error.Limit;
+        }
+
+        pub fn uncharge(self: *Self, bytes: usize) void {
+            _ = self.charged.fetchSub(bytes, .monotonic, .charge);
+        }
+
+        /// Brings the locked prefix of a region to what the tenant asked for.
+        pub fn fitLock(self: *Self, region: *Region, rounded: usize, wish: LockWish, failure: *Failure) Error!void {
+            const want = if (wish == .none) 0 else rounded;
+            if (region.locked == want) return;
+            const base: [*]u8 = @ptrFromInt(region.address);
+            if (region.locked > want) {
+                // The boundary moves; it goes only when nothing stays locked.
+                self.unlockRange(base + want, region.locked - want, if (want == 0) region_splits else 0);
+                region.locked = want;
+                return;
+            }
+            self.lockRange(
+                base + region.locked,
+                want - region.locked,
+                if (region.locked == 0) region_splits else 0,
+                failure,
+            ) catch |err| {
+                // The kernel may have let go of none, some or all of the range it refused.
+                return if (wish == .require) err else {};
+            };
+            region.locked = want;
+        }
+
+        /// Locks a range that holds no lock. `splits` is by how much the number of mappings changes.
+        pub fn lockRange(self: *Self, ptr: [*]u8, bytes: usize, splits: i64, failure: *Failure) Error!void {
+            const change: u64 = @bitCast(splits);
+            const mappings = self.table.mappings.fetchAdd(change, .monotonic, .count);
+            if (splits > 0 and mappings + mappings_spare > Os.mapLimit()) {
+                _ = self.table.mappings.fetchSub(change, .monotonic, .count);
+                failure.* = .{ .requested = bytes, .bound = Os.mapLimit(), .current = mappings };
+                return error.Limit;
+            }
+            const errno = Os.lock(ptr, bytes);
+            if (errno == 0) {
+                _ = self.locked_bytes.fetchAdd(bytes, .monotonic, .count);
+                return;
+            }
+            _ = self.table.mappings.fetchSub(change, .monotonic, .count);
+            _ = self.refusals.fetchAdd(1, .monotonic, .count);
+            failure.* = .{
+                .errno = errno,
+                .call = .mlock,
+                .requested = bytes,
+                .bound = Os.lockLimit(),
+                .current = self.locked_bytes.load(.monotonic, .count),
+            };
+            return error.LockLimit;
+        }
+
+        pub fn unlockRange(self: *Self, ptr: [*]u8, bytes: usize, splits: i64) void {
+            if (Os.unlock(ptr, bytes) != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
+            _ = self.table.mappings.fetchSub(@bitCast(splits), .monotonic, .count);
+            _ = self.locked_bytes.fetchSub(bytes, .monotonic, .count);
+        }
+
+        fn populate(self: *Self, region: *Region, offset: usize, bytes: usize) void {
+            const base: [*]u8 = @ptrFromInt(region.address);
+            self.advise(base + offset, bytes, .populate_write);
+        }
+
+        // ---- giving back
+
+        pub const Give = struct {
+            /// The region was counted as leased and still is.
+            leased: bool = true,
+        };
+
+        /// Ends a lease: the region becomes reusable at once. `thread` is null where the caller has
+        /// no index (deallocators on foreign threads).
+        pub fn give(self: *Self, thread: ?u32, index: u32, how: Give) void {
+            const region = self.table.at(index);
+            const class = region.class;
+            const cache = if (thread) |t| self.cacheOf(t) else null;
+            if (how.leased) self.uncount(cache, region.lease_bytes);
+            if (cache) |own| {
+                own.counters.count(class, .deallocations, 1);
+            } else self.foreign.countShared(class, .deallocations, 1);
+            region.state = .free;
+            region.flavor = .{
+                .kind = region.flavor.kind,
+                .locked = region.locked != 0,
+                .alias = region.wraps.load(.acquire, .wraps) != 0,
+            };
+            if (cache) |own| {
+                if (region.owner.load(.monotonic, .owner) == thread.?) self.keep(own, index) else self.giveRemote(own, index);
+            } else self.giveRemote(null, index);
+            self.wakeIfAsleep();
+        }
+
+        /// Takes a lease out of the live figures.
+        pub fn uncount(self: *Self, cache: ?*Cache, bytes: usize) void {
+            const negative = 0 -% @as(u64, bytes);
+            const pages = 0 -% @as(u64, pageRound(bytes));
+            if (cache) |own| {
+                own.counters.add(.allocated_bytes, negative);
+                own.counters.add(.active_bytes, pages);
+                own.counters.add(.live, 0 -% @as(u64, 1));
+            } else {
+                self.foreign.addShared(.allocated_bytes, negative);
+                self.foreign.addShared(.active_bytes, pages);
+                self.foreign.addShared(.live, 0 -% @as(u64, 1));
+            }
+        }
+
+        /// Puts a free region into the thread's list; a full list moves half of itself on first.
+        fn keep(self: *Self, cache: *Cache, index: u32) void {
+            const region = self.table.at(index);
+            const class = region.class;
+            const flavor = region.flavor;
+            const max = self.localMax(class);
+            if (max == 0 or !cache.lock.tryEnter()) return self.share(cache, index);
+            cache.touch();
+            const full = cache.countOf(class) >= max;
+            if (!full) {
+                cache.push(self.table, class, flavor, index);
+                cache.lock.leave();
+                return;
+            }
+            var chain = cache.popChain(self.table, class, flavor, @max(1, max / 2));
+            if (chain.count != 0) cache.push(self.table, class, flavor, index);
+            cache.lock.leave();
+            if (chain.count == 0) return self.share(cache, index);
+            if (self.options.eager_return) {
+                Purge.eager(self, cache, class, &chain);
+            } else {
+                self.stacks[class][flavor.index()].dirty.pushChain(self.table, chain.first, chain.last);
+                cache.counters.count(class, .dirty_in, chain.count);
+            }
+        }
+
+        /// Puts a free region onto the shared stack.
+        pub fn share(self: *Self, cache: ?*Cache, index: u32) void {
+            const region = self.table.at(index);
+            const class = region.class;
+            if (self.options.eager_return) if (cache) |own| {
+                var chain: ds.Chain = .{ .first = index, .last = index, .count = 1 };
+                self.table.next(index).store(none, .monotonic, .chain_link);
+                return Purge.eager(self, own, class, &chain);
+            };
+            self.stacks[class][region.flavor.index()].dirty.push(self.table, index);
+            if (cache) |own| {
+                own.counters.count(class, .dirty_in, 1);
+            } else self.foreign.countShared(class, .dirty_in, 1);
+        }
+
+        /// Returns a region to the thread that leased it; to all if that one is gone.
+        fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
+            const owner = self.table.at(index).owner.load(.monotonic, .owner);
+            if (self.cacheIfAny(owner)) |theirs| {
+                if (theirs.remote.push(self.table, index)) return;
+            }
+            self.share(cache, index);
+        }
+
+        /// After freeing: a background thread that went to sleep on a clean pool must hear of it.
+        pub inline fn wakeIfAsleep(self: *Self) void {
+            // Pairs with the heavy fence between the sleeper's flag and its last look at the pools.
+            Sync.lightFence();
+            if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
+                @branchHint(.unlikely);
+                self.sleeper.wake();
+            }
+        }
+
+        // ---- the face without handles
+
+        /// A region for a caller that keeps the address. Null: see `failure`.
+        pub fn alloc(self: *Self, thread: u32, request: Request, failure: *Failure) Error![*]u8 {
+            const index = try self.take(thread, request, failure);
+            return @ptrFromInt(self.table.at(index).address);
+        }
+
+        /// Frees by address, on any thread with an index. Double and foreign frees are errors; of two
+        /// racing frees by different threads the later drain drops one and counts it.
+        pub fn free(self: *Self, thread: u32, address: usize) FreeError!void {
+            const index = self.table.find(address) orelse return error.Foreign;
+            const region = self.table.at(index);
+            if (region.address != address or region.pool != self.slot) return error.Foreign;
+            if (region.state != .leased or region.lease != none)
+                return if (region.state == .free) error.DoubleFree else error.Foreign;
+            if (region.owner.load(.monotonic, .owner) != thread) {
+                // One winner among remote freers of this lease; the generation says which lease.
+                const generation = region.generation;
+                const claimed = region.claimed.load(.monotonic, .claim);
+                if (claimed == generation or
+                    region.claimed.cmpxchg(claimed, generation, .acq_rel, .monotonic, .claim) != null)
+                    return error.DoubleFree;
+            } else if (region.claimed.load(.monotonic, .claim) == region.generation) {
+                return error.DoubleFree;
+            }
+            self.give(thread, index, .{});
+        }
+
+        // ---- ends
+
+        /// A closed pool from which everything is gone serves again, with figures from zero.
+        pub fn reopen(self: *Self, options: Options) void {
+            self.options = options;
+            self.foreign = std.mem.zeroes(large_cache.Counters(Sync));
+            self.background = std.mem.zeroes(large_cache.Counters(Sync));
+            self.purge = .{};
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                const cache = self.cacheIfAny(@intCast(thread)) orelse continue;
+                cache.counters = std.mem.zeroes(large_cache.Counters(Sync));
+            }
+            for ([_]*Sync.Atomic(u64){ &self.advice_calls, &self.refusals }) |figure|
+                figure.store(0, .monotonic, .count);
+        }
+
+        /// The thread is gone (or leaves): its regions go to the shared stacks, its blocks of runs to
+        /// the orphans. Called by that thread, or by one that knows it is dead.
+        pub fn threadEnded(self: *Self, thread: u32) void {
+            const cache = self.cacheIfAny(thread) orelse return;
+            Runs.orphan(self, cache, thread);
+            self.shareChain(cache, cache.remote.close());
+            while (!cache.lock.tryEnter()) Sync.pause();
+            var lists = cache.heads;
+            for (&cache.heads) |*row| @memset(row, none);
+            for (&cache.counts) |*count| count.store(0, .monotonic, .cache_count);
+            cache.lock.leave();
+            for (&lists) |*row| for (row) |head| self.shareChain(cache, if (head == none) null else head);
+            self.wakeIfAsleep();
+        }
+
+        /// The index serves a new thread: its cache takes remote frees again.
+        pub fn threadStarted(self: *Self, thread: u32) void {
+            const cache = self.cacheIfAny(thread) orelse return;
+            if (!cache.remote.isClosed()) return;
+            cache.remote.open();
+            cache.runs.notified.open();
+        }
+
+        pub fn shareChain(self: *Self, cache: ?*Cache, first: ?u32) void {
+            var index = first orelse return;
+            while (index != none) {
+                const following = self.table.next(index).load(.monotonic, .chain_link);
+                self.share(cache, index);
+                index = following;
+            }
+        }
+
+        /// Sum of one figure over all threads.
+        pub fn total(self: *const Self, which: large_cache.Total) u64 {
+            var sum = self.foreign.total(which) +% self.background.total(which);
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.total(which);
+            }
+            return sum;
+        }
+
+        /// Sum of one event of a class over all threads.
+        pub fn event(self: *const Self, class: usize, which: large_cache.Event) u64 {
+            var sum = self.foreign.of(class, which) +% self.background.of(class, which);
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.of(class, which);
+            }
+            return sum;
+        }
+
+        /// Free regions in threads' lists.
+        pub fn threadRegions(self: *const Self, class: usize) u64 {
+            var sum: u64 = 0;
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread))) |cache| sum += cache.countOf(class);
+            }
+            return sum;
+        }
+
+        /// Bytes of the pool's own bookkeeping that are in use.
+        pub fn metadataBytes(self: *const Self) u64 {
+            var bytes: u64 = @sizeOf(Self);
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread)) != null) bytes += @sizeOf(Cache);
+            }
+            return bytes + Runs.metadataBytes(self);
+        }
+
+        pub fn areasCount(self: *const Self) u64 {
+            var sum: u64 = 0;
+            for (&self.areas) |*count| sum += count.load(.monotonic, .areas);
+            return sum;
+        }
+
+        /// Unmaps everything, caches included. Only when nothing is leased and no thread is inside.
+        pub fn deinit(self: *Self) void {
+            _ = Purge.trim(self);
+            Runs.deinit(self);
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                const cache = self.cacheIfAny(@intCast(thread)) orelse continue;
+                self.caches[thread].store(null, .release, .cache_publish);
+                self.table.release(@ptrCast(cache), @sizeOf(Cache));
+            }
+        }
+
+        pub inline fn pageRound(bytes: usize) usize {
+            return std.mem.alignForward(usize, bytes, Os.pageBytes());
+        }
+    };
+}

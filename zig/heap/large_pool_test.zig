@@ -1,0 +1,175 @@
+//! Tests of the pool and its page runs over the deterministic system.
+
+const std = @import("std");
+const testing = std.testing;
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+const regions = @import("../region/region.zig");
+const heap = @import("heap.zig");
+
+const Os = os.fake;
+const Table = regions.Table(Os, ds.Real);
+const Pool = heap.LargePool(Table);
+const mib = 1 << 20;
+
+/// A pool over a fresh fake system; `deinit` proves that every page came back.
+const House = struct {
+    table: Table = .{},
+    sleeper: heap.Sleeper(ds.Real) = undefined,
+    purges: ds.Real.Atomic(u32) = .init(0),
+    pool: Pool = undefined,
+    failure: heap.Failure = .{},
+
+    fn init(house: *House, options: heap.Options) !void {
+        Os.reset();
+        house.* = .{};
+        house.sleeper = .{ .wake = noWake, .purges = &house.purges };
+        try testing.expect(house.table.init());
+        house.pool = .init(&house.table, 0, &house.sleeper, options);
+    }
+
+    fn noWake() void {}
+
+    fn deinit(house: *House) !void {
+        house.pool.deinit();
+        house.table.deinit();
+        try testing.expectEqual(0, Os.pagesHeld());
+        Os.reset();
+    }
+
+    fn take(house: *House, thread: u32, request: heap.Request) !u32 {
+        return house.pool.take(thread, request, &house.failure);
+    }
+};
+
+test "a freed region comes back to the same thread first, dirty prefix known" {
+    var house: House = undefined;
+    try house.init(.{});
+    const index = try house.take(0, .{ .bytes = 3 * mib });
+    const region = house.table.at(index);
+    try testing.expectEqual(4 * mib, region.bytes);
+    try testing.expectEqual(0, region.address % (4 * mib));
+    const bytes = @as([*]u8, @ptrFromInt(region.address))[0 .. 3 * mib];
+    @memset(bytes, 0xAA);
+    house.pool.give(0, index, .{});
+    const again = try house.take(0, .{ .bytes = 2 * mib + 1, .zero = true });
+    try testing.expectEqual(index, again);
+    try testing.expectEqual(0, bytes[2 * mib]);
+    try testing.expectEqual(0xAA, bytes[2 * mib + 4096]);
+    house.pool.give(0, again, .{});
+    try testing.expectEqual(3 * mib, house.pool.charged.load(.monotonic, .charge));
+    try testing.expectEqual(3 * mib, Pool.Purge.trim(&house.pool));
+    try testing.expectEqual(0, Pool.Purge.trim(&house.pool));
+    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
+    try house.deinit();
+}
+
+test "beyond a thread's share regions go to the shared stack, half a cache at a time" {
+    var house: House = undefined;
+    try house.init(.{});
+    var held: [64]u32 = undefined;
+    for (&held) |*index| index.* = try house.take(0, .{ .bytes = 2 * mib });
+    for (held) |index| house.pool.give(0, index, .{});
+    try testing.expect(house.pool.threadRegions(0) <= 16);
+    const global = house.pool.event(0, .dirty_in) - house.pool.event(0, .dirty_out);
+    const clean = house.pool.event(0, .clean_in) - house.pool.event(0, .clean_out);
+    const all = house.pool.area_regions[0].load(.monotonic, .areas);
+    try testing.expectEqual(all, house.pool.threadRegions(0) + global + clean);
+    // Another thread finds them without a new area.
+    const areas = house.pool.areas[0].load(.monotonic, .areas);
+    var others: [64]u32 = undefined;
+    for (&others) |*index| index.* = try house.take(1, .{ .bytes = 2 * mib });
+    try testing.expectEqual(areas, house.pool.areas[0].load(.monotonic, .areas));
+    for (others) |index| house.pool.give(1, index, .{});
+    try house.deinit();
+}
+
+test "a region freed by another thread returns to its owner" {
+    var house: House = undefined;
+    try house.init(.{});
+    const index = try house.take(0, .{ .bytes = 2 * mib });
+    house.pool.give(1, index, .{});
+    try testing.expectEqual(index, try house.take(0, .{ .bytes = 2 * mib }));
+    house.pool.give(null, index, .{});
+    house.pool.threadEnded(0);
+    house.pool.threadStarted(0);
+    try testing.expectEqual(index, try house.take(1, .{ .bytes = 2 * mib }));
+    house.pool.give(1, index, .{});
+    try house.deinit();
+}
+
+test "the limit trims first and then refuses, and nothing is lost" {
+    var house: House = undefined;
+    try house.init(.{ .limit_bytes = 16 * mib });
+    const a = try house.take(0, .{ .bytes = 8 * mib });
+    const b = try house.take(0, .{ .bytes = 8 * mib });
+    try testing.expectError(error.Limit, house.take(0, .{ .bytes = 2 * mib }));
+    try testing.expectEqual(16 * mib, house.failure.bound);
+    house.pool.give(0, a, .{});
+    const c = try house.take(0, .{ .bytes = 2 * mib });
+    house.pool.give(0, b, .{});
+    house.pool.give(0, c, .{});
+    try testing.expectEqual(0, house.pool.total(.live));
+    try house.deinit();
+}
+
+test "an idle pool is purged by the clock, a busy one is not" {
+    var house: House = undefined;
+    try house.init(.{});
+    for (0..100) |_| {
+        const index = try house.take(0, .{ .bytes = 4 * mib });
+        house.pool.give(0, index, .{});
+        try testing.expectEqual(.more, Pool.Purge.tick(&house.pool));
+    }
+    try testing.expectEqual(0, house.pool.event(1, .cleared_slow));
+    var ticks: u32 = 0;
+    while (Pool.Purge.tick(&house.pool) == .more) ticks += 1;
+    try testing.expect(ticks <= 18);
+    try testing.expectEqual(0, house.pool.charged.load(.monotonic, .charge));
+    // Purged means zero: no clearing is needed.
+    const index = try house.take(0, .{ .bytes = 4 * mib });
+    try testing.expectEqual(4 * mib, house.table.at(index).dirty);
+    house.pool.give(0, index, .{});
+    try house.deinit();
+}
+
+test "runs of pages are exact, reused, and empty blocks go back" {
+    var house: House = undefined;
+    try house.init(.{});
+    const Runs = Pool.Runs;
+    var runs: [300]heap.Run = undefined;
+    for (&runs, 0..) |*run, i| {
+        run.* = try Runs.alloc(&house.pool, 0, .{ .bytes = 4096 * (1 + i % 7), .zero = true }, &house.failure);
+        const bytes = @as([*]u8, @ptrFromInt(Runs.addressOf(&house.pool, run.*)))[0 .. run.pages * @as(usize, 4096)];
+        for (bytes) |byte| if (byte != 0) return error.NotZero;
+        @memset(bytes, 0xCC);
+    }
+    // Half is freed by the owner, half by another thread.
+    for (runs, 0..) |run, i|
+        Runs.free(&house.pool, if (i % 2 == 0) 0 else 1, run, run.pages * @as(usize, 4096), true);
+    try testing.expectEqual(0, house.pool.total(.live));
+    const run = try Runs.alloc(&house.pool, 0, .{ .bytes = 512 * 1024, .zero = true }, &house.failure);
+    const bytes = @as([*]u8, @ptrFromInt(Runs.addressOf(&house.pool, run)))[0 .. 512 * 1024];
+    for (bytes) |byte| if (byte != 0) return error.NotZero;
+    Runs.free(&house.pool, null, run, 512 * 1024, true);
+    _ = Pool.Purge.trim(&house.pool);
+    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
+    try house.deinit();
+}
+
+test "blocks of an ended thread are adopted, and frees into orphans are not lost" {
+    var house: House = undefined;
+    try house.init(.{});
+    const Runs = Pool.Runs;
+    const a = try Runs.alloc(&house.pool, 0, .{ .bytes = 4096 }, &house.failure);
+    const b = try Runs.alloc(&house.pool, 0, .{ .bytes = 4096 }, &house.failure);
+    house.pool.threadEnded(0);
+    Runs.free(&house.pool, 1, a, 4096, true);
+    const c = try Runs.alloc(&house.pool, 1, .{ .bytes = 4096 }, &house.failure);
+    try testing.expectEqual(a, c);
+    Runs.free(&house.pool, 1, c, 4096, true);
+    Runs.free(&house.pool, 1, b, 4096, true);
+    _ = Pool.Purge.trim(&house.pool);
+    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
+    try house.deinit();
+}

@@ -1,0 +1,439 @@
+//! Regions: who owns which part of the address space, and in what state it is.
+//!
+//! A region is a run of 2 MiB units at a fixed address, aligned to 2 MiB, cut from an area (one
+//! mapping). Its descriptor lies out of line in a table that is reserved once and never unmapped, so
+//! that a stale index is harmless to read. A page map leads from any address to the descriptor.
+//!
+//! Invariants. A descriptor belongs to one of: the free index ranges, one stack or cache, or one
+//! lease; whoever holds it may write its plain fields. [0, dirty) may hold non-zero bytes,
+//! [0, resident) may be backed by frames, dirty <= resident <= bytes; all beyond reads as zero.
+//!
+//! Cost: 128 bytes a region, 4 bytes a 2 MiB unit of mapped address space; address to region is
+//! three dependent loads. Adding and removing areas takes a short spin lock, never held across a
+//! system call.
+//!
+//! Threads: any. Not for memory below 2 MiB: page runs and slabs divide regions.
+
+const std = @import("std");
+const assert = std.debug.assert;
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+
+pub const none = ds.none;
+/// Bytes of the unit that regions are multiples of and aligned to.
+pub const unit_bytes: usize = os.large_page_bytes;
+/// Most regions alive at once in a process: 2 TiB of the smallest class.
+pub const regions_max: u32 = 1 << 20;
+/// Most areas alive at once in a process.
+pub const areas_max: u32 = 1 << 16;
+/// Epochs have as many bits as fit beside a region index in a JavaScript number.
+pub const epoch_mask: u32 = (1 << 29) - 1;
+
+/// Kind of pages that a region is made of.
+pub const PageKind = enum(u2) { base = 0, thp = 1, hugetlb = 2 };
+
+/// Free regions are interchangeable only within a flavor.
+pub const Flavor = packed struct(u8) {
+    kind: PageKind,
+    locked: bool = false,
+    /// An alias ArrayBuffer over the region may be alive.
+    alias: bool = false,
+    _: u4 = 0,
+
+    pub const count = 16;
+
+    pub fn index(flavor: Flavor) usize {
+        return @as(u8, @bitCast(flavor));
+    }
+};
+
+/// What holds a region.
+pub const State = enum(u8) { unused = 0, free, leased, run };
+
+pub fn Region(comptime Sync: type) type {
+    return extern struct {
+        /// First address.
+        address: usize align(128),
+        /// Bytes that are mapped for it: its class, or for explicit huge pages what was asked.
+        bytes: usize,
+        /// Bytes of the prefix that may hold anything but zero.
+        dirty: usize,
+        /// Bytes of the prefix that may be resident.
+        resident: usize,
+        /// Bytes of the prefix that are locked.
+        locked: usize,
+        /// Bytes that the tenant without a handle asked for.
+        lease_bytes: usize,
+        /// Link in whatever stack holds the region.
+        next: Sync.Atomic(u32),
+        /// The handle index of its tenant, for a wrap that dies under it.
+        lease: u32,
+        /// Thread that leases it or leased it last.
+        owner: Sync.Atomic(u16),
+        /// Slot of the pool it belongs to.
+        pool: u16,
+        /// Index of the size class.
+        class: u8,
+        state: State,
+        flavor: Flavor,
+        /// The system may take the dirty bytes at any time (MADV_FREE).
+        lazy: bool,
+        /// Area that it is cut from.
+        area: u32,
+        /// Changes when wraps made before must no longer be used. Written by the region's holder.
+        epoch: Sync.Atomic(u32),
+        /// Alias ArrayBuffers alive over it.
+        wraps: Sync.Atomic(u32),
+        /// Raised at each lease without a handle; a remote free names it.
+        generation: u32,
+        /// The generation that a remote freer has claimed.
+        claimed: Sync.Atomic(u32),
+        /// Index of the block that describes it while it is divided into page runs.
+        run: u32,
+
+        comptime {
+            assert(@sizeOf(@This()) == 128);
+        }
+    };
+}
+
+/// One mapping that regions are cut from.
+pub const Area = extern struct {
+    address: usize,
+    bytes: usize,
+    first_region: u32,
+    regions: u32,
+    pool: u16,
+    class: u8,
+    kind: u8,
+    /// Scratch for `trim`: regions collected. Owned by the trimmer of the pool.
+    collected: u32,
+    /// Link in the list of free area slots.
+    next: u32,
+    live: bool,
+    _: [7]u8,
+};
+
+/// A lock for short, system-call-free critical sections off every hot path.
+pub fn SpinLock(comptime Sync: type) type {
+    return struct {
+        word: Sync.Atomic(u32) = .init(0),
+
+        const Lock = @This();
+
+        pub fn acquire(lock: *Lock) void {
+            // Acquire: pairs with the release below, so that the section before is seen whole.
+            while (lock.word.swap(1, .acquire, .spin_acquire) != 0) Sync.pause();
+        }
+
+        pub fn release(lock: *Lock) void {
+            // Release: pairs with the acquire above.
+            lock.word.store(0, .release, .spin_release);
+        }
+    };
+}
+
+const leaf_units = 2048;
+const root_entries = 1 << 16;
+
+pub fn Table(comptime Os: type, comptime Sync: type) type {
+    return struct {
+        regions: [*]Region(Sync) = undefined,
+        /// Regions ever used; indexes from here on are fresh.
+        regions_top: Sync.Atomic(u32) = .init(0),
+        areas: [*]Area = undefined,
+        areas_top: u32 = 0,
+        areas_free: u32 = none,
+        /// Page map: leaves of 2048 units, by the high bits of the address.
+        root: [*]Sync.Atomic(usize) = undefined,
+        /// Freed index ranges by their length: heads are area-like records in `ranges`.
+        ranges: [ranges_max]Range = @splat(.{}),
+        lock: SpinLock(Sync) = .{},
+        /// Bytes of bookkeeping mapped here.
+        metadata_bytes: Sync.Atomic(usize) = .init(0),
+        /// Mappings made here and parts split by locks and advice, as far as the engine knows.
+        mappings: Sync.Atomic(u64) = .init(0),
+        ready: bool = false,
+
+        const Self = @This();
+        pub const Descriptor = Region(Sync);
+        pub const System = Os;
+        pub const Synchronisation = Sync;
+        const Range = struct { first: u32 = 0, count: u32 = 0 };
+        const ranges_max = 1024;
+        const regions_bytes = @as(usize, regions_max) * @sizeOf(Descriptor);
+        const areas_bytes = @as(usize, areas_max) * @sizeOf(Area);
+        const root_bytes = root_entries * @sizeOf(usize);
+        const leaf_bytes = leaf_units * 4;
+
+        /// Reserves the tables. False if the system refuses; nothing stays mapped then.
+        pub fn init(self: *Self) bool {
+            if (self.ready) return true;
+            const regions = self.metadata(regions_bytes) orelse return false;
+            const areas = self.metadata(areas_bytes) orelse {
+                self.release(regions, regions_bytes);
+                return false;
+            };
+            const root = self.metadata(root_bytes) orelse {
+                self.release(regions, regions_bytes);
+                self.release(areas, areas_bytes);
+                return false;
+            };
+            self.regions = @ptrCast(@alignCast(regions));
+            self.areas = @ptrCast(@alignCast(areas));
+            self.root = @ptrCast(@alignCast(root));
+            self.ready = true;
+            return true;
+        }
+
+        /// Unmaps the tables; only tests that count pages do this, when no region is left.
+        pub fn deinit(self: *Self) void {
+            if (!self.ready) return;
+            for (self.root[0..root_entries]) |*slot| {
+                const leaf = slot.load(.monotonic, .map_drop);
+                if (leaf != 0) self.release(@ptrFromInt(leaf), leaf_bytes);
+            }
+            self.release(@ptrCast(self.regions), regions_bytes);
+            self.release(@ptrCast(self.areas), areas_bytes);
+            self.release(@ptrCast(self.root), root_bytes);
+            self.* = .{};
+        }
+
+        /// Maps zeroed bookkeeping memory, rounded up to pages.
+        pub fn metadata(self: *Self, bytes: usize) ?[*]u8 {
+            var errno: u16 = 0;
+            const rounded = std.mem.alignForward(usize, bytes, Os.pageBytes());
+            const ptr = Os.reserve(rounded, Os.pageBytes(), &errno) orelse return null;
+            _ = self.metadata_bytes.fetchAdd(rounded, .monotonic, .count);
+            _ = self.mappings.fetchAdd(1, .monotonic, .count);
+            return ptr;
+        }
+
+        /// Gives back what `metadata` mapped.
+        pub fn release(self: *Self, ptr: [*]u8, bytes: usize) void {
+            const rounded = std.mem.alignForward(usize, bytes, Os.pageBytes());
+            if (Os.unmap(ptr, rounded) != 0) return;
+            _ = self.metadata_bytes.fetchSub(rounded, .monotonic, .count);
+            _ = self.mappings.fetchSub(1, .monotonic, .count);
+        }
+
+        pub inline fn at(self: *const Self, index: u32) *Descriptor {
+            return &self.regions[index];
+        }
+
+        /// The link of a region, as the stacks want it.
+        pub inline fn next(self: *const Self, index: u32) *Sync.Atomic(u32) {
+            return &self.regions[index].next;
+        }
+
+        pub inline fn indexOf(self: *const Self, region: *const Descriptor) u32 {
+            return @intCast((@intFromPtr(region) - @intFromPtr(self.regions)) / @sizeOf(Descriptor));
+        }
+
+        /// True for an index that a region has had.
+        pub inline fn known(self: *const Self, index: u32) bool {
+            return self.ready and index < self.regions_top.load(.monotonic, .top);
+        }
+
+        /// The region that holds `address`, if any: three loads.
+        pub fn find(self: *const Self, address: usize) ?u32 {
+            const unit = address / unit_bytes;
+            if (unit / leaf_units >= root_entries) return null;
+            // Acquire: pairs with the release in `mapRange`, so that the leaf is seen zeroed.
+            const leaf = self.root[unit / leaf_units].load(.acquire, .map_find);
+            if (leaf == 0) return null;
+            const slots: [*]const Sync.Atomic(u32) = @ptrFromInt(leaf);
+            const slot = slots[unit % leaf_units].load(.monotonic, .map_slot);
+            return if (slot == 0) null else slot - 1;
+        }
+
+        pub const AddError = error{ OutOfMemory, TooMany };
+
+        /// Registers a mapping as `count` regions of `each` bytes; they come out `free`, linked by
+        /// `next` in ascending order and ended by `none`. Returns the first index.
+        pub fn addArea(
+            self: *Self,
+            ptr: [*]u8,
+            each: usize,
+            count: u32,
+            pool: u16,
+            class: u8,
+            kind: PageKind,
+        ) AddError!u32 {
+            const address = @intFromPtr(ptr);
+            try self.mapLeaves(address, each * count);
+            self.lock.acquire();
+            const area_index = self.takeAreaSlot() orelse {
+                self.lock.release();
+                return error.TooMany;
+            };
+            const first = self.takeRange(count) orelse {
+                self.dropAreaSlot(area_index);
+                self.lock.release();
+                return error.TooMany;
+            };
+            self.areas[area_index] = .{
+                .address = address,
+                .bytes = each * count,
+                .first_region = first,
+                .regions = count,
+                .pool = pool,
+                .class = class,
+                .kind = @intFromEnum(kind),
+                .collected = 0,
+                .next = none,
+                .live = true,
+                ._ = @splat(0),
+            };
+            self.lock.release();
+            for (0..count) |i| {
+                const index = first + @as(u32, @intCast(i));
+                const region = self.at(index);
+                const epoch = region.epoch.load(.monotonic, .epoch);
+                region.* = .{
+                    .address = address + i * each,
+                    .bytes = each,
+                    .dirty = 0,
+                    .resident = 0,
+                    .locked = 0,
+                    .lease_bytes = 0,
+                    .next = .init(if (i + 1 == count) none else index + 1),
+                    .lease = none,
+                    .owner = .init(0),
+                    .pool = pool,
+                    .class = class,
+                    .state = .free,
+                    .flavor = .{ .kind = kind },
+                    .lazy = false,
+                    .area = area_index,
+                    // The epoch goes on from the index's former life, so that no old wrap matches.
+                    .epoch = .init((epoch + 1) & epoch_mask),
+                    .wraps = .init(0),
+                    .generation = region.generation +% 1,
+                    .claimed = .init(region.generation),
+                    .run = none,
+                };
+            }
+            for (0..count) |i| {
+                const index = first + @as(u32, @intCast(i));
+                self.setSlots(address + i * each, each, index + 1);
+            }
+            return first;
+        }
+
+        /// Forgets an area, all of whose regions the caller holds. The mapping stays the caller's.
+        pub fn dropArea(self: *Self, area_index: u32) void {
+            const area = self.areas[area_index];
+            self.setSlots(area.address, area.bytes, 0);
+            for (0..area.regions) |i|
+                self.at(area.first_region + @as(u32, @intCast(i))).state = .unused;
+            self.lock.acquire();
+            defer self.lock.release();
+            self.giveRange(area.first_region, area.regions);
+            self.dropAreaSlot(area_index);
+        }
+
+        fn takeAreaSlot(self: *Self) ?u32 {
+            if (self.areas_free != none) {
+                const index = self.areas_free;
+                self.areas_free = self.areas[index].next;
+                return index;
+            }
+            if (self.areas_top == areas_max) return null;
+            defer self.areas_top += 1;
+            return self.areas_top;
+        }
+
+        fn dropAreaSlot(self: *Self, index: u32) void {
+            self.areas[index].live = false;
+            self.areas[index].next = self.areas_free;
+            self.areas_free = index;
+        }
+
+        /// First fit among freed ranges, else fresh indexes. Ranges number as many as areas were
+        /// dropped at once, and growth is rare: a walk is fine here.
+        fn takeRange(self: *Self, count: u32) ?u32 {
+            for (&self.ranges) |*range| {
+                if (range.count < count) continue;
+                defer range.* = .{ .first = range.first + count, .count = range.count - count };
+                return range.first;
+            }
+            const top = self.regions_top.load(.monotonic, .top);
+            if (regions_max - top < count) return null;
+            self.regions_top.store(top + count, .monotonic, .top);
+            return top;
+        }
+
+        fn giveRange(self: *Self, first: u32, count: u32) void {
+            var range: Range = .{ .first = first, .count = count };
+            // Join with neighbours first, so that the table cannot fill up with crumbs.
+            for (&self.ranges) |*other| {
+                if (other.count == 0) continue;
+                if (other.first + other.count == range.first) {
+                    range = .{ .first = other.first, .count = other.count + range.count };
+                    other.count = 0;
+                } else if (range.first + range.count == other.first) {
+                    range.count += other.count;
+                    other.count = 0;
+                }
+            }
+            for (&self.ranges) |*other| {
+                if (other.count != 0) continue;
+                other.* = range;
+                return;
+            }
+            // Full: the indexes are lost, not the memory; a million remain.
+        }
+
+        fn mapLeaves(self: *Self, address: usize, bytes: usize) AddError!void {
+            const first = address / unit_bytes / leaf_units;
+            const last = (address + bytes - 1) / unit_bytes / leaf_units;
+            if (last >= root_entries) return error.OutOfMemory;
+            for (first..last + 1) |i| {
+                if (self.root[i].load(.monotonic, .map_look) != 0) continue;
+                const leaf = self.metadata(leaf_bytes) orelse return error.OutOfMemory;
+                // Release: pairs with the acquire in `find`. The loser of a race gives its leaf back.
+                if (self.root[i].cmpxchg(0, @intFromPtr(leaf), .release, .monotonic, .map_publish) != null)
+                    self.release(leaf, leaf_bytes);
+            }
+        }
+
+        fn setSlots(self: *Self, address: usize, bytes: usize, value: u32) void {
+            var unit = address / unit_bytes;
+            const end = (address + bytes) / unit_bytes;
+            while (unit < end) : (unit += 1) {
+                const leaf = self.root[unit / leaf_units].load(.acquire, .map_find);
+                const slots: [*]Sync.Atomic(u32) = @ptrFromInt(leaf);
+                slots[unit % leaf_units].store(value, .monotonic, .map_slot);
+            }
+        }
+    };
+}
+
+const testing = std.testing;
+
+test "an address inside an area leads to its region, and to none when the area is gone" {
+    const Os = os.fake;
+    Os.reset();
+    defer Os.reset();
+    var table: Table(Os, ds.Real) = .{};
+    try testing.expect(table.init());
+    var errno: u16 = 0;
+    const ptr = Os.reserve(8 * unit_bytes, unit_bytes, &errno).?;
+    const first = try table.addArea(ptr, 2 * unit_bytes, 4, 0, 1, .base);
+    for (0..4) |i| {
+        const inside = @intFromPtr(ptr) + i * 2 * unit_bytes + unit_bytes + 77;
+        try testing.expectEqual(first + @as(u32, @intCast(i)), table.find(inside).?);
+    }
+    try testing.expectEqual(null, table.find(@intFromPtr(ptr) + 8 * unit_bytes));
+    const epoch = table.at(first).epoch.load(.monotonic, .epoch);
+    table.dropArea(table.at(first).area);
+    try testing.expectEqual(null, table.find(@intFromPtr(ptr)));
+    // The indexes come back, with another epoch.
+    try testing.expectEqual(first, try table.addArea(ptr, 2 * unit_bytes, 4, 0, 1, .base));
+    try testing.expect(table.at(first).epoch.load(.monotonic, .epoch) != epoch);
+    table.dropArea(table.at(first).area);
+    try testing.expectEqual(0, Os.unmap(ptr, 8 * unit_bytes));
+    table.deinit();
+    try testing.expectEqual(0, Os.pagesHeld());
+}

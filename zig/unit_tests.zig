@@ -1,0 +1,28 @@
+//! The one list of files whose `test` blocks run: `zig build test`, and those whose name contains
+//! "threads" again under ThreadSanitizer by `zig build race`.
+//!
+//! A file with a test that is missing here is found by test/floors.test.ts. Only this root may name
+//! files inside other folders; the tests themselves keep to the floors. The tests of files that
+//! ask for a fault need build.zig's `config` module (see ds/fault.zig).
+
+comptime {
+    // Floor 0
+    _ = @import("ds/atomic.zig");
+    _ = @import("ds/bit_set.zig");
+    _ = @import("ds/handle_table.zig");
+    _ = @import("ds/memory.zig");
+    _ = @import("ds/owner_lock.zig");
+    _ = @import("ds/remote_stack.zig");
+    _ = @import("ds/size_class.zig");
+    _ = @import("ds/tagged_stack.zig");
+    // Floor 1
+    _ = @import("os/fake.zig");
+    _ = @import("os/linux.zig");
+    _ = @import("os/os.zig");
+    _ = @import("os/probe.zig");
+    _ = @import("os/proc.zig");
+    // Floor 2
+    _ = @import("region/region.zig");
+    // Floor 3
+    _ = @import("heap/large_pool_test.zig");
+}
