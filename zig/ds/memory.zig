@@ -54,7 +54,11 @@ pub fn move(dest: []u8, source: []const u8) void {
     assert(dest.len == source.len);
     if (dest.len == 0 or dest.ptr == source.ptr) return;
     if (apart(dest, source)) return copy(dest, source);
-    if (@intFromPtr(dest.ptr) < @intFromPtr(source.ptr)) moveForwards(dest, source) else moveBackwards(dest, source);
+    if (@intFromPtr(dest.ptr) < @intFromPtr(source.ptr)) {
+        moveForwards(dest, source);
+    } else {
+        moveBackwards(dest, source);
+    }
 }
 
 fn apart(dest: []u8, source: []const u8) bool {
@@ -269,7 +273,8 @@ test "copy and move give the source's bytes, at any distance and direction" {
                 const origin = if (upwards) low else low + distance;
                 move(space[to..][0..len], space[origin..][0..len]);
                 for (space[0 .. low + distance + len + 20], 0..) |byte, index| {
-                    const source = if (index >= to and index < to + len) index - to + origin else index;
+                    const moved = index >= to and index < to + len;
+                    const source = if (moved) index - to + origin else index;
                     const expected: u8 = @truncate(source *% 31 ^ source >> 8);
                     try testing.expectEqual(expected, byte);
                 }

@@ -59,7 +59,8 @@ pub const Leader = struct {
 /// renamed library) this copy leads alone.
 pub fn findLeader(own: *const Marker) Leader {
     if (!has_dynamic_linker) return .{};
-    const iterate = @extern(?Iterate, .{ .name = "dl_iterate_phdr", .linkage = .weak }) orelse return .{};
+    const weak = @extern(?Iterate, .{ .name = "dl_iterate_phdr", .linkage = .weak });
+    const iterate = weak orelse return .{};
     var search: Search = .{ .own = own };
     _ = iterate(visit, &search);
     return search.leader;
@@ -106,7 +107,8 @@ const Object = extern struct {
 
     /// The value of type T at this address, if that lies in a loaded segment and is aligned.
     fn at(object: *const Object, comptime T: type, address: usize) ?*const T {
-        if (!std.mem.isAligned(address, @alignOf(T)) or !object.holds(address, @sizeOf(T))) return null;
+        if (!std.mem.isAligned(address, @alignOf(T))) return null;
+        if (!object.holds(address, @sizeOf(T))) return null;
         return @ptrFromInt(address);
     }
 
@@ -164,7 +166,8 @@ const Object = extern struct {
         if (bucket.* < first_symbol) return null;
         var index: usize = bucket.*;
         while (true) : (index += 1) {
-            const chain = object.at(u32, chains +% (index - first_symbol) * @sizeOf(u32)) orelse return null;
+            const cell = chains +% (index - first_symbol) * @sizeOf(u32);
+            const chain = object.at(u32, cell) orelse return null;
             if (chain.* | 1 == hash | 1) {
                 if (object.symbol(found, index)) |marked| return marked;
             }
@@ -240,7 +243,12 @@ const TestLibrary = struct {
         library.headers[0].p_memsz = @sizeOf(Image);
         library.headers[1].p_type = elf.PT_DYNAMIC;
         library.headers[1].p_vaddr = @offsetOf(Image, "dynamic");
-        return .{ .base = base, .name = "/lib/copy.so", .headers = &library.headers, .headers_count = 2 };
+        return .{
+            .base = base,
+            .name = "/lib/copy.so",
+            .headers = &library.headers,
+            .headers_count = library.headers.len,
+        };
     }
 };
 
@@ -270,7 +278,12 @@ test "the first fitting copy leads, relocated or not, and a copy knows itself" {
 test "a copy of another ABI, magic or size is reported and not followed" {
     var libraries: [2]TestLibrary = undefined;
     const own: Marker = .{ .abi = 7 };
-    for ([_]Marker{ .{ .abi = 8 }, .{ .abi = 7, .magic = 1 }, .{ .abi = 7, .bytes = 99 } }) |other| {
+    const others = [_]Marker{
+        .{ .abi = 8 },
+        .{ .abi = 7, .magic = 1 },
+        .{ .abi = 7, .bytes = 99 },
+    };
+    for (others) |other| {
         const objects = [_]Object{ libraries[0].init(other, true), libraries[1].init(own, true) };
         const leader = try testSearch(&libraries[1].image.marker, &objects);
         try testing.expect(leader.is_ourselves and leader.has_incompatible);

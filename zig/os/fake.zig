@@ -57,7 +57,8 @@ const Page = packed struct(u8) {
     dont_dump: bool = false,
 
     fn changed(page: Page, clear: Page, add: Page) Page {
-        return @bitCast(@as(u8, @bitCast(page)) & ~@as(u8, @bitCast(clear)) | @as(u8, @bitCast(add)));
+        const kept = @as(u8, @bitCast(page)) & ~@as(u8, @bitCast(clear));
+        return @bitCast(kept | @as(u8, @bitCast(add)));
     }
     const every: Page = @bitCast(@as(u8, 0xFF));
 };
@@ -234,7 +235,8 @@ pub fn lockedBytes() u64 {
 pub fn residentTotal() u64 {
     acquire();
     defer release();
-    return if (state.high_water == 0) 0 else system.residentBytes(address(0), state.high_water * pageBytes());
+    if (state.high_water == 0) return 0;
+    return system.residentBytes(address(0), state.high_water * pageBytes());
 }
 
 /// Explicit large pages left in the pool.
@@ -264,7 +266,7 @@ pub fn takeSpawned() ?Spawned {
     if (state.spawned_count == 0) return null;
     const first = state.spawned[0];
     state.spawned_count -= 1;
-    std.mem.copyForwards(Spawned, state.spawned[0..state.spawned_count], state.spawned[1 .. state.spawned_count + 1]);
+    for (0..state.spawned_count) |index| state.spawned[index] = state.spawned[index + 1];
     return first;
 }
 
@@ -420,7 +422,8 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
         errno.* = if (refused != 0) refused else os.Errno.no_memory;
         return null;
     }
-    const range = mapPages(bytes / pageBytes(), alignment, .{ .mapped = true }, errno) orelse return null;
+    const page: Page = .{ .mapped = true };
+    const range = mapPages(bytes / pageBytes(), alignment, page, errno) orelse return null;
     return address(range.first);
 }
 
@@ -435,7 +438,8 @@ pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
         return null;
     }
     const page: Page = .{ .mapped = true, .large = true };
-    const range = mapPages(bytes / pageBytes(), os.large_page_bytes, page, errno) orelse return null;
+    const count = bytes / pageBytes();
+    const range = mapPages(count, os.large_page_bytes, page, errno) orelse return null;
     state.large_free -= wanted;
     _ = system.advise(address(range.first), bytes, .populate_write);
     return address(range.first);
@@ -469,7 +473,8 @@ pub fn advise(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
     state.advice_calls[@intFromEnum(advice)] += 1;
     const refused = refuse(.madvise);
     if (refused != 0) return refused;
-    if (state.advice_errno[@intFromEnum(advice)] != 0) return state.advice_errno[@intFromEnum(advice)];
+    const advised = state.advice_errno[@intFromEnum(advice)];
+    if (advised != 0) return advised;
     if (!mappedWhole(range)) return os.Errno.no_memory;
     if (state.advice_idle[@intFromEnum(advice)]) return 0;
     const applied = switch (advice) {
@@ -494,7 +499,8 @@ fn drop(range: Range, advice: os.Advice) u16 {
         return system.advise(address(range.first), range.count * pageBytes(), .dont_need);
     if (state.settings.lazy_free == .keep) return 0;
     for (range.first..range.first + range.count) |page| {
-        if (state.prng.random().boolean()) _ = system.advise(address(page), pageBytes(), .dont_need);
+        if (state.prng.random().boolean()) continue;
+        _ = system.advise(address(page), pageBytes(), .dont_need);
     }
     return 0;
 }
@@ -530,7 +536,8 @@ fn lockRange(range: Range) u16 {
     if (state.settings.lock_limit_bytes == 0) return os.Errno.not_permitted;
     if (!mappedWhole(range)) return os.Errno.no_memory;
     const more = range.count - lockedIn(range);
-    if ((state.locked + more) * pageBytes() > state.settings.lock_limit_bytes) return os.Errno.no_memory;
+    const locked_bytes = (state.locked + more) * pageBytes();
+    if (locked_bytes > state.settings.lock_limit_bytes) return os.Errno.no_memory;
     if (!change(range, .{}, .{ .locked = true })) return os.Errno.no_memory;
     state.locked += more;
     return system.advise(address(range.first), range.count * pageBytes(), .populate_write);
@@ -586,8 +593,8 @@ pub fn hugeBytes(ptr: [*]const u8, bytes: usize) u64 {
         };
         var advised = true;
         for (slice(range)) |page| advised = advised and (page.huge or page.large);
-        if (advised and system.residentBytes(@ptrFromInt(block), os.large_page_bytes) == os.large_page_bytes)
-            found += os.large_page_bytes;
+        const resident = system.residentBytes(@ptrFromInt(block), os.large_page_bytes);
+        if (advised and resident == os.large_page_bytes) found += resident;
     }
     return found;
 }

@@ -432,7 +432,8 @@ test "a reservation that no machine has is an errno" {
     try testing.expectEqual(null, reserve(1 << 60, pageBytes(), &errno));
     try testing.expectEqual(os.Errno.no_memory, errno);
     errno = 0;
-    try testing.expectEqual(null, reserve(std.math.maxInt(usize) - pageBytes() + 1, 1 << 30, &errno));
+    const most = std.math.maxInt(usize) - pageBytes() + 1;
+    try testing.expectEqual(null, reserve(most, 1 << 30, &errno));
     try testing.expect(errno != 0);
 }
 

@@ -179,7 +179,8 @@ pub fn wait(word: *const u32, expected: u32, timeout_ns: ?u64) void {
 
 pub fn wake(word: *const u32, count: u32) void {
     const wake_all = 0x100;
-    _ = c.__ulock_wake(compare_and_wait | no_errno | @as(u32, if (count > 1) wake_all else 0), word, 0);
+    const how_many: u32 = if (count > 1) wake_all else 0;
+    _ = c.__ulock_wake(compare_and_wait | no_errno | how_many, word, 0);
 }
 
 pub fn nowNs() u64 {
@@ -215,7 +216,8 @@ pub fn spawn(entry: os.ThreadEntry, arg: ?*anyopaque) u16 {
     const stack_bytes = 256 << 10;
     const block = 1;
     const set = 3;
-    const open: u32 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11; // ILL TRAP FPE BUS SEGV SYS
+    // ILL, TRAP, FPE, BUS, SEGV, SYS: what a fault of the thread itself raises.
+    const open: u32 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11;
     var before: u32 = 0;
     _ = c.sigprocmask(block, &~open, &before);
     defer _ = c.sigprocmask(set, &before, null);

@@ -16,28 +16,28 @@
 //! `falls back`: another way is tried, the user sees the result only in what was obtained;
 //! `counted`: the operation succeeds, `systemRefusals` in the statistics goes up by one):
 //!
-//! | primitive          | system call            | a refusal is                                         |
-//! | ------------------ | ---------------------- | ---------------------------------------------------- |
-//! | reserve            | mmap                   | falls back to fewer regions; of one region: fatal    |
-//! | mapHuge            | mmap, madvise          | fatal for pages "hugetlb"; "auto" falls back to huge |
-//! | unmap              | munmap                 | counted; pages given back, range kept for later      |
-//! | advise huge        | madvise                | falls back to base pages, counted                    |
-//! | advise no_huge     | madvise                | counted                                              |
-//! | advise dont_need   | madvise                | counted; the range stays resident and dirty          |
-//! | .. dont_need_locked| madvise                | falls back to unlock, dont_need, lock                |
-//! | advise lazy_free   | madvise                | falls back to dont_need                              |
-//! | .. populate_write  | madvise                | falls back to touching (inside this floor)           |
-//! | advise will_need   | madvise                | counted                                              |
-//! | advise collapse    | madvise                | counted; the pages stay as they are                  |
-//! | .. dont_fork       | madvise                | fatal where the option promised it, else counted     |
-//! | .. wipe_on_fork    | madvise                | falls back to comparing `processId`                  |
-//! | .. dont_dump       | madvise                | counted                                              |
-//! | lock               | mlock                  | fatal for lock "require"; "try" falls back           |
-//! | unlock             | munlock                | counted; the pages stay locked                       |
-//! | residentBytes ...  | mincore, ioctl, read   | falls back to a coarser source; at last answers 0    |
-//! | barrierSetup       | membarrier             | falls back to sequentially consistent fences         |
-//! | spawn              | pthread_create         | counted; there is no background work, purge by calls |
-//! | onThreadEnd        | pthread_key_create     | falls back to thread_detach by the binding           |
+//! | primitive          | system call          | a refusal is                                     |
+//! | ------------------ | -------------------- | ------------------------------------------------ |
+//! | reserve            | mmap                 | falls back to fewer regions; of one region: fatal |
+//! | mapHuge            | mmap, madvise        | fatal for "hugetlb"; "auto" falls back to huge   |
+//! | unmap              | munmap               | counted; pages given back, range kept for later  |
+//! | .huge              | madvise              | falls back to base pages, counted                |
+//! | .no_huge           | madvise              | counted                                          |
+//! | .dont_need         | madvise              | counted; the range stays resident and dirty      |
+//! | .dont_need_locked  | madvise              | falls back to unlock, dont_need, lock            |
+//! | .lazy_free         | madvise              | falls back to dont_need                          |
+//! | .populate_write    | madvise              | falls back to touching (inside this floor)       |
+//! | .will_need         | madvise              | counted                                          |
+//! | .collapse          | madvise              | counted; the pages stay as they are              |
+//! | .dont_fork         | madvise              | fatal where an option promised it, else counted |
+//! | .wipe_on_fork      | madvise              | falls back to comparing `processId`              |
+//! | .dont_dump         | madvise              | counted                                          |
+//! | lock               | mlock                | fatal for lock "require"; "try" falls back       |
+//! | unlock             | munlock              | counted; the pages stay locked                   |
+//! | residentBytes ...  | mincore, ioctl, read | falls back to a coarser source; at last 0        |
+//! | barrierSetup       | membarrier           | falls back to sequentially consistent fences     |
+//! | spawn              | pthread_create       | counted; no background work, purging by calls    |
+//! | onThreadEnd        | pthread_key_create   | falls back to thread_detach by the binding       |
 //!
 //! Do not use this floor to manage memory: it knows no regions. That is `region/`.
 

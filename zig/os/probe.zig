@@ -38,7 +38,9 @@ pub fn works(advice: os.Advice) bool {
         .will_need => settle(advice, probeCode(advice)),
         .collapse => settle(advice, probeCollapse()),
         .lazy_free => probeMapping(&.{.lazy_free}, lazy_pages),
-        .huge, .no_huge, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump => probeMapping(&flagged, 1),
+        .huge, .no_huge, .dont_fork, .do_fork, .wipe_on_fork, .dont_dump => {
+            probeMapping(&flagged, 1);
+        },
     }
     return cell.load(.monotonic) == .yes;
 }
@@ -66,7 +68,8 @@ fn probeContents(advice: os.Advice) ?bool {
     defer _ = linux.unmap(page, bytes);
     if (advice == .populate_write) {
         const before = linux.residentBytes(page, bytes);
-        return give(page, bytes, advice) and before == 0 and linux.residentBytes(page, bytes) == bytes;
+        const given = give(page, bytes, advice);
+        return given and before == 0 and linux.residentBytes(page, bytes) == bytes;
     }
     @as([*]volatile u8, page)[0] = 1;
     // A lock may be refused to this process; then only the advice's knownness can be seen, and the
@@ -89,7 +92,8 @@ fn probeCollapse() ?bool {
     const block = linux.reserve(bytes, bytes, &errno) orelse return null;
     defer _ = linux.unmap(block, bytes);
     @as([*]volatile u8, block)[0] = 1;
-    return give(block, bytes, .collapse) and linux.hugeBytes(block, bytes) == bytes and peek(block) == 1;
+    const given = give(block, bytes, .collapse);
+    return given and linux.hugeBytes(block, bytes) == bytes and peek(block) == 1;
 }
 
 /// The advices that cost nothing to give; their effect is a flag of the mapping.

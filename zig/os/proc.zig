@@ -105,7 +105,8 @@ pub fn auxiliary(kind: usize) ?usize {
     while (true) {
         var pair: [2]usize = undefined;
         const got = linux.read(fd, @ptrCast(&pair), @sizeOf(@TypeOf(pair)));
-        if (linux.errno(got) != .SUCCESS or got != @sizeOf(@TypeOf(pair)) or pair[0] == 0) return null;
+        if (linux.errno(got) != .SUCCESS or got != @sizeOf(@TypeOf(pair))) return null;
+        if (pair[0] == 0) return null;
         if (pair[0] == kind) return pair[1];
     }
 }

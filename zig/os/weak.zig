@@ -27,7 +27,12 @@ const Key = c_uint;
 const AttributeInit = *const fn (*Attributes) callconv(.c) c_int;
 const AttributeSetSize = *const fn (*Attributes, usize) callconv(.c) c_int;
 const AttributeSetState = *const fn (*Attributes, c_int) callconv(.c) c_int;
-const Create = *const fn (*Thread, ?*const Attributes, os.ThreadEntry, ?*anyopaque) callconv(.c) c_int;
+const Create = *const fn (
+    thread: *Thread,
+    attributes: ?*const Attributes,
+    entry: os.ThreadEntry,
+    arg: ?*anyopaque,
+) callconv(.c) c_int;
 const Detach = *const fn (Thread) callconv(.c) c_int;
 const KeyCreate = *const fn (*Key, ?*const fn (?*anyopaque) callconv(.c) void) callconv(.c) c_int;
 const SetSpecific = *const fn (Key, ?*const anyopaque) callconv(.c) c_int;
