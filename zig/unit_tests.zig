@@ -25,4 +25,6 @@ comptime {
     _ = @import("region/region.zig");
     // Floor 3
     _ = @import("heap/large_pool_test.zig");
+    // Floor 4
+    _ = @import("engine/discovery.zig");
 }
