@@ -1,0 +1,97 @@
+/**
+ * What this realm (the main thread or a Worker) shares with the engine: the library's functions,
+ * the thread's index, the blocks that calls fill, and everything that must exist once.
+ *
+ * Invariant: one binding per realm and ABI, in `globalThis`. `bun --hot` evaluates every module
+ * again while the library, its leases and the thread's index stay; so whatever holds state (the
+ * closing list, the wraps of regions, the leak registry, the Handle class itself) is made through
+ * `keep` and found again by the next evaluation. That also roots the registry: Bun collects one
+ * that only a module's constant holds.
+ *
+ * Cost: made at import, some 0.5 ms, most of it opening the library. Not for other Workers: a
+ * thread's index and block belong to the thread.
+ */
+import {
+  ABI_VERSION,
+  BLOCK_BOUND,
+  BLOCK_CURRENT,
+  BLOCK_ERRNO,
+  BLOCK_REQUESTED,
+  BLOCK_SYSTEM_CALL,
+  BLOCK_WORDS,
+  SystemCall,
+} from "./abi.gen.ts";
+import { type Caller, type FailureDetails, statusError } from "./errors.ts";
+import { openLibrary, type Symbols } from "./library.ts";
+import { wrapStatic } from "./memory.ts";
+
+export interface Binding {
+  symbols: Symbols;
+  /** File of the engine in use. */
+  path: string;
+  /** Index of this thread, the first argument of most calls. */
+  thread: number;
+  /** Results of the last call of this thread; words are `BLOCK_*`. */
+  block: Float64Array;
+  /** Words that the whole process shares; `SHARED_*`. */
+  shared: Uint32Array;
+  kept: Map<string, unknown>;
+}
+
+const key = Symbol.for(`holdfast.binding.${ABI_VERSION}`);
+const realm = globalThis as unknown as Record<symbol, Binding | undefined>;
+const sharedBytes = 16;
+
+function bind(): Binding {
+  const { symbols, path } = openLibrary();
+  const thread = Number(symbols.hf_thread_attach());
+  if (thread < 0) throw statusError(thread, "import holdfast");
+  const block = Number(symbols.hf_thread_block(thread));
+  const shared = Number(symbols.hf_shared_block());
+  return {
+    symbols,
+    path,
+    thread,
+    block: new Float64Array(wrapStatic(block, BLOCK_WORDS * 8)),
+    shared: new Uint32Array(wrapStatic(shared, sharedBytes)),
+    kept: new Map(),
+  };
+}
+
+export const binding: Binding = (realm[key] ??= bind());
+export const { symbols, thread, block, shared } = binding;
+
+/** The value of that name in this realm; made at first use, and never again. */
+export function keep<T>(name: string, make: () => T): T {
+  if (!binding.kept.has(name)) binding.kept.set(name, make());
+  return binding.kept.get(name) as T;
+}
+
+/** Why the last call of this thread failed, as the engine wrote it into the block. */
+export function failureDetails(): FailureDetails {
+  const details: FailureDetails = {};
+  const bound = block[BLOCK_BOUND] as number;
+  const current = block[BLOCK_CURRENT] as number;
+  const errno = block[BLOCK_ERRNO] as number;
+  if (block[BLOCK_REQUESTED] !== 0) details.requestedBytes = block[BLOCK_REQUESTED] as number;
+  if (bound !== 0) details.bound = bound;
+  if (current !== 0) details.current = current;
+  if (errno !== 0) {
+    details.errno = errno;
+    const name = systemCalls[block[BLOCK_SYSTEM_CALL] as number];
+    if (name) details.syscall = name;
+  }
+  return details;
+}
+
+/** The error for a call that answered `status`, with the block's details where they belong to it. */
+export function callError(
+  status: number,
+  operation: string,
+  caller?: Caller,
+  details?: FailureDetails,
+): Error {
+  return statusError(status, operation, details ?? failureDetails(), caller);
+}
+
+const systemCalls: readonly string[] = Object.keys(SystemCall);
