@@ -61,9 +61,8 @@ export class HoldfastError extends Error {
 
   constructor(code: HoldfastCode, operation: string, details: FailureDetails = {}) {
     const message = details.message ?? sentence(code, details);
-    super(`${operation}: ${message}${systemPart(details)}`, { cause: details.cause });
-    // An absent cause shall not print as `cause: undefined`.
-    if (details.cause === undefined) delete this.cause;
+    const { cause } = details;
+    super(`${operation}: ${message}${systemPart(details)}`, cause === undefined ? {} : { cause });
     this.code = `ERR_HOLDFAST_${code}`;
     this.operation = operation;
     if (details.errno) this.errno = details.errno;

@@ -1,0 +1,37 @@
+/**
+ * `npm run test:faults [-- <name>...]`: brings back, one at a time, the faults of test/faults.ts by
+ * `-Dfault=<name>` and shows that exactly the test named there turns red, and no other. A fault
+ * that nothing notices, or that something else notices too, fails the run.
+ */
+import { type Fault, faults } from "../test/faults.ts";
+import { run, zigPath } from "./toolchain.ts";
+
+const names = process.argv.slice(2);
+const chosen = faults.filter((fault) => names.length === 0 || names.includes(fault.name));
+const unknown = names.filter((name) => !faults.some((fault) => fault.name === name));
+if (unknown.length > 0) {
+  console.error(`no fault is called ${unknown.join(", ")}; there are:`);
+  for (const fault of faults) console.error(`  ${fault.name}: ${fault.title}`);
+  process.exit(2);
+}
+
+let failed = 0;
+for (const fault of chosen) {
+  const problem = await tryFault(fault);
+  if (problem) failed += 1;
+  console.log(`${problem ? "FAILED" : "ok    "} ${fault.name}: ${problem ?? fault.title}`);
+}
+console.log(`${chosen.length - failed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
+
+/** What is wrong, or undefined if exactly the fault's own test turned red. */
+async function tryFault(fault: Fault): Promise<string | undefined> {
+  const { output } = await run([zigPath(), "build", "test", `-Dfault=${fault.name}`]);
+  const red = [...output.matchAll(/^error: '.*?\.test\.(.*)' (?:failed|terminated|timed)/gm)].map(
+    (match) => match[1],
+  );
+  if (red.length === 1 && red[0] === fault.test) return undefined;
+  if (red.length > 0) return `red: ${red.join("; ")}. Expected only: ${fault.test}`;
+  const compiled = output === "" || output.includes("tests passed");
+  return compiled ? "no test noticed it" : `the build failed:\n${output}`;
+}
