@@ -235,8 +235,15 @@ pub fn lockedBytes() u64 {
 pub fn residentTotal() u64 {
     acquire();
     defer release();
-    if (state.high_water == 0) return 0;
-    return system.residentBytes(address(0), state.high_water * pageBytes());
+    var found: u64 = 0;
+    var first: usize = 0;
+    while (first < state.high_water) {
+        var end = first;
+        while (end < state.high_water and pages[end].mapped) end += 1;
+        if (end > first) found += system.residentBytes(address(first), (end - first) * pageBytes());
+        first = end + 1;
+    }
+    return found;
 }
 
 /// Explicit large pages left in the pool.

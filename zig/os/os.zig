@@ -18,7 +18,7 @@
 //!
 //! | primitive          | system call          | a refusal is                                     |
 //! | ------------------ | -------------------- | ------------------------------------------------ |
-//! | reserve            | mmap                 | falls back to fewer regions; of one region: fatal |
+//! | reserve            | mmap                 | falls back to fewer regions; of one: fatal     |
 //! | mapHuge            | mmap, madvise        | fatal for "hugetlb"; "auto" falls back to huge   |
 //! | unmap              | munmap               | counted; pages given back, range kept for later  |
 //! | .huge              | madvise              | falls back to base pages, counted                |
@@ -29,7 +29,7 @@
 //! | .populate_write    | madvise              | falls back to touching (inside this floor)       |
 //! | .will_need         | madvise              | counted                                          |
 //! | .collapse          | madvise              | counted; the pages stay as they are              |
-//! | .dont_fork         | madvise              | fatal where an option promised it, else counted |
+//! | .dont_fork         | madvise              | fatal where an option promised it; else counted  |
 //! | .wipe_on_fork      | madvise              | falls back to comparing `processId`              |
 //! | .dont_dump         | madvise              | counted                                          |
 //! | lock               | mlock                | fatal for lock "require"; "try" falls back       |
