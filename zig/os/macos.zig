@@ -1,14 +1,12 @@
 //! The macOS floor: base pages through libSystem, which every program there has.
 //!
 //! Compiled for each release, not run by its tests (the README says so). There are no explicit
-//! large pages, no advice about them, none about forks and dumps. Purging is MADV_FREE_REUSABLE,
-//! the call after which the system's own figures fall at once, and MADV_FREE_REUSE is given when a
-//! range is populated again; neither promises zeros, so `works(.dont_need)` is false and the code
-//! above takes a purged range as dirty. Locks are mlock. Waiting is `__ulock`, the call under
-//! libc++'s own.
+//! large pages, no advice about them, none about forks and dumps. Purging maps fresh pages over the
+//! range, since no advice of this system promises zeros; purging lazily is MADV_FREE. Locks are
+//! mlock. Waiting is `__ulock`, the call under libc++'s own.
 //!
-//! Invariant and errors as in `os.zig`; errno values are translated where they are
-//! looked at and passed through otherwise. Safe from any thread.
+//! Invariant and errors as in `os.zig`; errno values are translated where they are looked at and
+//! passed through otherwise. Safe from any thread.
 //! When NOT to use it: as a model for another BSD; each purges in its own way.
 
 const std = @import("std");
@@ -63,13 +61,15 @@ pub fn pageBytes() usize {
     return if (builtin.cpu.arch == .aarch64) 16384 else 4096;
 }
 
+const read_write = 1 | 2;
+const private_anonymous_noreserve = 0x2 | 0x1000 | 0x40;
+const fixed = 0x10;
+
 pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     const mapped_bytes = std.math.add(usize, bytes, alignment - pageBytes()) catch {
         errno.* = os.Errno.no_memory;
         return null;
     };
-    const read_write = 1 | 2;
-    const private_anonymous_noreserve = 0x2 | 0x1000 | 0x40;
     const mapped = c.mmap(null, mapped_bytes, read_write, private_anonymous_noreserve, -1, 0);
     if (mapped == std.math.maxInt(usize)) {
         errno.* = failure();
@@ -95,7 +95,7 @@ pub fn unmap(ptr: [*]u8, bytes: usize) u16 {
 
 pub fn advise(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
     return switch (advice) {
-        .dont_need => code(c.madvise(ptr, bytes, 7)), // MADV_FREE_REUSABLE
+        .dont_need => replace(ptr, bytes),
         .lazy_free => code(c.madvise(ptr, bytes, 5)), // MADV_FREE
         .will_need => code(c.madvise(ptr, bytes, 3)),
         .populate_write => populate(ptr, bytes),
@@ -103,8 +103,12 @@ pub fn advise(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
     };
 }
 
+fn replace(ptr: [*]u8, bytes: usize) u16 {
+    const mapped = c.mmap(ptr, bytes, read_write, private_anonymous_noreserve | fixed, -1, 0);
+    return if (mapped == @intFromPtr(ptr)) 0 else failure();
+}
+
 fn populate(ptr: [*]u8, bytes: usize) u16 {
-    _ = c.madvise(ptr, bytes, 8); // MADV_FREE_REUSE: count the range as ours again
     var offset: usize = 0;
     while (offset < bytes) : (offset += pageBytes()) {
         _ = @atomicRmw(u8, &ptr[offset], .Or, 0, .monotonic);
@@ -114,7 +118,7 @@ fn populate(ptr: [*]u8, bytes: usize) u16 {
 
 pub fn works(advice: os.Advice) bool {
     return switch (advice) {
-        .lazy_free, .will_need, .populate_write => true,
+        .dont_need, .lazy_free, .will_need, .populate_write => true,
         else => false,
     };
 }
