@@ -23,7 +23,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   await server.stop();
-  expect(pool.stats().liveHandles).toBe(0);
+  await until("everything is free", () => pool.stats().liveHandles === 0);
   pool.close();
 });
 
@@ -268,6 +268,27 @@ test("uploads, responses and deletions of the same names at once keep every byte
   };
   await Promise.all(Array.from({ length: 6 }, client));
   expect(pool.stats().liveHandles).toBe(server.store.stats().blobs);
+});
+
+test("a server that is stopped in the middle of its work leaves no lease", async () => {
+  await put("a", pattern(24 * MIB));
+  const download = (await fetch(url("a"))).body?.getReader();
+  await download?.read();
+  const head = "PUT /blobs/b HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n";
+  const upload = raw([head, "the first bytes"], "half-close");
+  await until("the upload has its lease", () => pool.stats().liveHandles === 2);
+  await server.stop();
+  await until("everything is free", () => pool.stats().liveHandles === 0);
+  await upload;
+  await download?.cancel().catch(() => {});
+});
+
+test("a server closes the pool that it made", async () => {
+  await using own = startServer({ limitBytes: 8 * MIB });
+  const { pool: ownPool } = own.store;
+  await fetch(new URL("blobs/a", own.url), { method: "PUT", body: pattern(MIB) });
+  await own.stop();
+  expect(() => ownPool.alloc(1)).toThrow("closed");
 });
 
 test("stats show the store, the pool and the process", async () => {

@@ -85,11 +85,14 @@ export function startServer(options: ServerOptions = {}): BlobServer {
     error: failure,
   });
 
-  const stop = async () => {
+  const end = async () => {
     await server.stop(true);
     store.clear();
-    if (!options.pool) pool.close();
+    // What was cut off may need a moment to notice; its leases end here.
+    if (!options.pool) pool.close({ force: true });
   };
+  let ended: Promise<void> | undefined;
+  const stop = () => (ended ??= end());
   return {
     url: server.url,
     port: server.port as number,

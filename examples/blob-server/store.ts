@@ -59,7 +59,7 @@ export async function receive(
     handle.resize(receivedBytes);
     return handle;
   } catch (error) {
-    handle.free();
+    handle[Symbol.dispose]();
     throw error;
   }
 }
@@ -140,7 +140,7 @@ export class StoredBlob {
 
   /** With no reader left: frees a blob without a name, and takes the ArrayBuffer off one with. */
   #settle(): void {
-    if (this.#readers > 0) return;
+    if (this.#readers > 0 || this.#handle.freed) return;
     if (!this.#named) this.#handle.free();
     else this.#handle.resize(this.byteLength);
   }
