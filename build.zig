@@ -4,6 +4,7 @@
 //!   zig build test        unit tests (-Dtest-filter=<text> for some, -Dfault=<name> with a fault)
 //!   zig build race        the tests that use threads, under ThreadSanitizer, and its canary
 //!   zig build fuzz        -- [name|smoke|list] [seed] [--events=n]
+//!   zig build schedules   -- [--schedules=n] [--seed=n]: interleavings of the lock-free structures
 //!   zig build abi         writes include/holdfast.h and src/abi.gen.ts
 //!   zig build check       formatting, every platform compiles, generated files are fresh
 //!   zig build bench       zig-out/bin/holdfast-bench
@@ -82,6 +83,7 @@ pub fn build(b: *std.Build) void {
     addTests(ctx);
     addRace(ctx);
     addFuzz(ctx);
+    addSchedules(ctx);
     addAbiAndCheck(ctx);
     addBench(ctx);
 }
@@ -166,7 +168,7 @@ fn addRace(ctx: Context) void {
 
     const canary = b.addExecutable(.{
         .name = "race_canary",
-        .root_module = ctx.module("zig/race_canary.zig", options),
+        .root_module = ctx.module("zig/testing/race_canary.zig", options),
         .use_llvm = true,
         .use_lld = true,
     });
@@ -189,6 +191,20 @@ fn addFuzz(ctx: Context) void {
     if (b.args) |args| run.addArgs(args) else run.addArg("smoke");
     run.stdio = .inherit;
     fuzz.dependOn(&run.step);
+}
+
+/// The simulated interleavings at full size; `zig build test` has a few of each.
+fn addSchedules(ctx: Context) void {
+    const b = ctx.b;
+    const schedules = b.step("schedules", "Run interleavings of the lock-free structures: -- [--schedules=n]");
+    const exe = b.addExecutable(.{
+        .name = "holdfast-schedules",
+        .root_module = ctx.module("zig/schedules.zig", .{ .optimize = .ReleaseFast }),
+    });
+    const run = b.addRunArtifact(exe);
+    if (b.args) |args| run.addArgs(args);
+    run.stdio = .inherit;
+    schedules.dependOn(&run.step);
 }
 
 fn addAbiAndCheck(ctx: Context) void {

@@ -15,6 +15,7 @@ comptime {
     _ = @import("ds/remote_stack.zig");
     _ = @import("ds/size_class.zig");
     _ = @import("ds/tagged_stack.zig");
+    _ = @import("schedules.zig");
     // Floor 1
     _ = @import("os/fake.zig");
     _ = @import("os/linux.zig");
