@@ -11,8 +11,11 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const abi = @import("abi.zig");
+const ds = @import("ds/ds.zig");
 
 comptime {
+    // What the compiler itself fills and copies with, hidden from the host.
+    ds.memory.exportSymbols();
     for (@typeInfo(abi).@"struct".decls) |decl| {
         const value = &@field(abi, decl.name);
         if (@typeInfo(@TypeOf(value.*)) == .@"fn") @export(value, .{ .name = "hf_" ++ decl.name });
