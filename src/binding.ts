@@ -19,6 +19,7 @@ import {
   BLOCK_REQUESTED,
   BLOCK_SYSTEM_CALL,
   BLOCK_WORDS,
+  Status,
   SystemCall,
 } from "./abi.gen.ts";
 import { type Caller, type FailureDetails, statusError } from "./errors.ts";
@@ -68,30 +69,43 @@ export function keep<T>(name: string, make: () => T): T {
 }
 
 /** Why the last call of this thread failed, as the engine wrote it into the block. */
-export function failureDetails(): FailureDetails {
-  const details: FailureDetails = {};
-  const bound = block[BLOCK_BOUND] as number;
-  const current = block[BLOCK_CURRENT] as number;
+function failureDetails(status: number): FailureDetails {
+  const details: FailureDetails = { requestedBytes: block[BLOCK_REQUESTED] as number };
   const errno = block[BLOCK_ERRNO] as number;
-  if (block[BLOCK_REQUESTED] !== 0) details.requestedBytes = block[BLOCK_REQUESTED] as number;
-  if (bound !== 0) details.bound = bound;
-  if (current !== 0) details.current = current;
   if (errno !== 0) {
     details.errno = errno;
     const name = systemCalls[block[BLOCK_SYSTEM_CALL] as number];
     if (name) details.syscall = name;
   }
+  if (status === Status.system) return details;
+  const bound = block[BLOCK_BOUND] as number;
+  const current = block[BLOCK_CURRENT] as number;
+  if (bound !== 0) details.bound = bound;
+  if (current !== 0) details.current = current;
   return details;
 }
 
-/** The error for a call that answered `status`, with the block's details where they belong to it. */
+/**
+ * The error for a call that answered `status`. The block's details go into it only where that
+ * status comes with them; else they are of an earlier failure.
+ */
 export function callError(
   status: number,
   operation: string,
   caller?: Caller,
   details?: FailureDetails,
 ): Error {
-  return statusError(status, operation, details ?? failureDetails(), caller);
+  const known = details ?? (detailed.has(status) ? failureDetails(status) : {});
+  return statusError(status, operation, known, caller);
 }
 
+const detailed: ReadonlySet<number> = new Set([
+  Status.out_of_memory,
+  Status.limit,
+  Status.size_class,
+  Status.unaligned,
+  Status.lock_limit,
+  Status.huge_unavailable,
+  Status.system,
+]);
 const systemCalls: readonly string[] = Object.keys(SystemCall);

@@ -79,11 +79,11 @@ function lockBits(lock: string, caller: Caller): number {
 
 function alignBits(align: number, caller: Caller): number {
   if (typeof align !== "number") throw invalidArgType("options.align", "a number", align, caller);
-  const log2 = Math.log2(align);
-  if (!(align >= 1 && align <= alignMax && Number.isInteger(log2))) {
+  const isPower = align >= 1 && align <= alignMax && ((align | 0) & (align - 1)) === 0;
+  if (!isPower || !Number.isInteger(align)) {
     throw outOfRange("options.align", `a power of two from 1 to ${alignMax}`, align, caller);
   }
-  return align <= alignDefault ? 0 : log2 << OPTION_ALIGN_SHIFT;
+  return align <= alignDefault ? 0 : (31 - Math.clz32(align)) << OPTION_ALIGN_SHIFT;
 }
 
 function oneOf(name: string, expected: string, received: unknown, caller: Caller): Error {

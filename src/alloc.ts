@@ -1,0 +1,49 @@
+/**
+ * The front door: memory of any size from the process's own pool, and the figures of the process.
+ *
+ * Below 1 MiB a lease is a run of whole pages, from 1 MiB on a region of its own; both come from
+ * `LargePool.shared`. Cost and lifetimes: handle.ts.
+ */
+import { layouts, OPTION_ZERO, Status } from "./abi.gen.ts";
+import { binding, callError, symbols, thread } from "./binding.ts";
+import { type Figures, readFigures } from "./figures.ts";
+import { type Handle, lease } from "./handle.ts";
+import type { AllocOptions } from "./options.ts";
+
+/** Figures of the whole process, in bytes unless the name says otherwise. */
+export type HoldfastStats = Figures<typeof layouts.Stats>;
+
+const shared = symbols.hf_pool_shared();
+
+/** Leases zero-filled memory. */
+export function alloc(byteLength: number, options?: AllocOptions): Handle {
+  return lease(shared, byteLength, options, OPTION_ZERO, "alloc", alloc, null);
+}
+
+/** Leases memory with undefined contents, as Buffer.allocUnsafe does. */
+export function allocUnsafe(byteLength: number, options?: AllocOptions): Handle {
+  return lease(shared, byteLength, options, 0, "allocUnsafe", allocUnsafe, null);
+}
+
+/**
+ * Figures of the whole process. With `resident` the kernel is asked for resident, locked and huge
+ * bytes; otherwise no system call is made and native code allocates nothing.
+ */
+export function stats(options?: { resident?: boolean }): HoldfastStats {
+  const out = new Uint8Array(layouts.Stats.size);
+  const status = symbols.hf_stats(out, options?.resident ? 1 : 0);
+  if (status < Status.ok) throw callError(status, "stats", stats);
+  return readFigures(layouts.Stats, out);
+}
+
+/** Gives back what no lease uses; answers the bytes that were resident there. */
+export function trim(): number {
+  const bytes = Number(symbols.hf_trim(thread));
+  if (bytes < 0) throw callError(bytes, "trim", trim);
+  return bytes;
+}
+
+/** File of the engine that this process uses. */
+export function libraryPath(): string {
+  return binding.path;
+}

@@ -1,0 +1,539 @@
+/**
+ * A Handle: a lease on memory, its views, and their end.
+ *
+ * Invariant: memory is reused only after the native deallocator of every ArrayBuffer ever made over
+ * it has run. Native code counts each buffer before it exists (`hf_wrap`); `free()` ends the lease
+ * first and detaches then, so whichever comes last, the free or a deallocator, gives the memory
+ * back. Three outcomes: detached, so "freed"; pinned by I/O in flight, so "closing" and tried again
+ * (closing.ts); given away by the program before, so "closing" until its new owner lets go.
+ *
+ * A handle whose views must end but whose memory must stay (`resize`, `transfer`) takes a hold
+ * first: one wrap more, so that the last deallocator does not end the lease as a leak. A lease
+ * dropped without `free()` comes back by its buffer's deallocator or, if never viewed, by the leak
+ * registry (recent.ts, leaks.ts).
+ *
+ * Cost: 30-60 ns for a lease never viewed; the first view 0.4 µs and a share of a collection;
+ * alias views tens of nanoseconds. Handle objects are never reused: one that was kept could free
+ * another's memory. A Handle stays in its realm; `transfer()` makes a token for another Worker.
+ */
+import {
+  BLOCK_ADDRESS,
+  BLOCK_BYTE_LENGTH,
+  BLOCK_CAPACITY,
+  BLOCK_FLAGS,
+  BLOCK_REGION,
+  BLOCK_REGION_EPOCH,
+  LEASE_ALIAS,
+  LEASE_LOCKED,
+  OPTION_ALIAS,
+  Pages,
+  Status,
+} from "./abi.gen.ts";
+import { type Anchor, bytesOf, give, isMoved, RegionRecord, take, tie, windowOf } from "./alias.ts";
+import { block, callError, keep, symbols, thread } from "./binding.ts";
+import { closing } from "./closing.ts";
+import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
+import { handleLost, reports, sampleLease, settleLease } from "./leaks.ts";
+import { arrayBufferBytesMax, detach, wrap } from "./memory.ts";
+import { type AllocOptions, optionBits } from "./options.ts";
+import { type HandleSet, remember, revoke, settle } from "./recent.ts";
+import { recover } from "./recover.ts";
+import { checkInteger, makeView, type ViewConstructor, viewRange } from "./view.ts";
+
+/** A handle on its way to another Worker: plain data for `postMessage`. One `adopt` succeeds. */
+export interface HandleToken {
+  readonly token: number;
+  readonly byteLength: number;
+}
+
+/** Kind of pages that the kernel says a handle has. */
+export type PageKind = "base" | "thp" | "hugetlb";
+
+/** One of several ArrayBuffers over a handle too long for one. */
+interface Window {
+  start: number;
+  buffer: ArrayBuffer;
+}
+
+const { hf_alloc, hf_free, hf_wrap, hf_unwrap, hf_describe } = symbols;
+const deallocator = Number(symbols.hf_wrap_deallocator());
+/** Low bits of a handle are its index in the native table. */
+const indexMask = 2 ** 24 - 1;
+/** Windows begin and end at multiples of this where they can, so that views share them. */
+const windowBytes = 2 ** 30;
+/** Values of `#id` that are no handle. */
+const freedId = 0;
+const transferredId = -1;
+
+/** Leases memory and makes its Handle; for the front door and the pools, not for programs. */
+type MakeLease = (
+  pool: number,
+  byteLength: number,
+  options: AllocOptions | undefined,
+  zero: number,
+  operation: string,
+  caller: Caller,
+  owner: HandleSet | null,
+) => HandleObject;
+
+let makeLease: MakeLease;
+
+class HandleObject implements Disposable {
+  #id: number;
+  #address: number;
+  #byteLength: number;
+  /** The ArrayBuffer of the views, unless alias or in windows. */
+  #buffer: ArrayBuffer | null = null;
+  #bytes: Uint8Array<ArrayBuffer> | null = null;
+  /** In alias mode: what the views lie on. */
+  #held: RegionRecord | Anchor | null = null;
+  #windows: Window[] | null = null;
+  /** The pool's set, if the pool can be closed by force. */
+  #owner: HandleSet | null;
+
+  private constructor(id: number, address: number, byteLength: number, owner: HandleSet | null) {
+    this.#id = id;
+    this.#address = address;
+    this.#byteLength = byteLength;
+    this.#owner = owner;
+  }
+
+  static {
+    makeLease = (pool, byteLength, options, zero, operation, caller, owner) => {
+      if (typeof byteLength !== "number") {
+        throw invalidArgType("byteLength", "a number", byteLength, caller);
+      }
+      const bits = options === undefined ? zero : zero | optionBits(options, caller);
+      let id = hf_alloc(thread, pool, byteLength, bits) as number;
+      if (id < 0) id = allocSlow(id, pool, byteLength, bits, operation, caller);
+      const address = block[BLOCK_ADDRESS] as number;
+      const handle = new HandleObject(id, address, byteLength, owner);
+      if ((bits & OPTION_ALIAS) === 0) remember(handle);
+      else if (byteLength !== 0) handle.#hold(id);
+      if (reports.every !== 0) sampleLease(handle, byteLength, caller);
+      return handle;
+    };
+  }
+
+  /** Takes over a lease from another Worker. Of all adopters of a token one succeeds. */
+  static adopt(token: HandleToken): Handle {
+    if (typeof token !== "object" || token === null || typeof token.token !== "number") {
+      throw invalidArgType("token", "a HandleToken from transfer()", token, HandleObject.adopt);
+    }
+    const id = symbols.hf_adopt(thread, token.token) as number;
+    if (id < 0) {
+      const message =
+        id === Status.freed
+          ? "the token was adopted before, or its memory was reclaimed"
+          : undefined;
+      throw callError(id, "Handle.adopt", HandleObject.adopt, message ? { message } : undefined);
+    }
+    const address = block[BLOCK_ADDRESS] as number;
+    const handle = new HandleObject(id, address, block[BLOCK_BYTE_LENGTH] as number, null);
+    remember(handle);
+    return handle;
+  }
+
+  /** Bytes that were asked for. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  /** Bytes that can be had without moving: whole pages. */
+  get capacity(): number {
+    this.#describe("Handle.capacity");
+    return block[BLOCK_CAPACITY] as number;
+  }
+
+  /** Where the memory lies; 0 for a handle of length 0. It stays there until `resize` or `free`. */
+  get address(): number {
+    if (this.#id <= 0) throw this.#gone("Handle.address");
+    return this.#address;
+  }
+
+  /** All bytes; the same object each time. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    const bytes = this.#bytes;
+    return bytes !== null ? bytes : this.#firstBytes();
+  }
+
+  /** A typed array or DataView over `length` elements from `byteOffset` on; default: to the end. */
+  view<View extends ArrayBufferView>(
+    type: ViewConstructor<View>,
+    byteOffset = 0,
+    length?: number,
+  ): View {
+    if (this.#id <= 0) throw this.#gone("Handle.view", this.view);
+    const range = viewRange(type, byteOffset, length, this.#byteLength, this.view);
+    const held = this.#held;
+    if (held !== null) {
+      if (isMoved(held)) throw moved("Handle.view", this.view);
+      const at = windowOf(held, this.#address + byteOffset, range.byteLength);
+      const view = makeView(type, at.buffer, at.byteOffset, range.length);
+      tie(view, held);
+      return view;
+    }
+    if (this.#byteLength > arrayBufferBytesMax) {
+      const { start, buffer } = this.#window(byteOffset, range.byteLength);
+      return makeView(type, buffer, byteOffset - start, range.length);
+    }
+    const buffer = this.#buffer ?? this.#firstBuffer();
+    if (buffer.detached) throw moved("Handle.view", this.view);
+    return makeView(type, buffer, byteOffset, range.length);
+  }
+
+  /**
+   * Changes the length, in place up to `capacity`, else by moving the contents. Views made before
+   * are empty afterwards (alias views show memory that may be another's). BUSY while I/O uses one;
+   * a failure leaves the handle as it was.
+   */
+  resize(byteLength: number): void {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.resize", this.resize);
+    checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.resize);
+    if (byteLength === this.#byteLength) return;
+    if (this.#held !== null && isMoved(this.#held)) throw moved("Handle.resize", this.resize);
+    if (this.#withdraw("Handle.resize", this.resize)) hf_unwrap(thread, id);
+    const attempt = () => symbols.hf_resize(thread, id, byteLength);
+    const status = recover(attempt(), attempt);
+    if (status < Status.ok) throw callError(status, "Handle.resize", this.resize);
+    this.#address = block[BLOCK_ADDRESS] as number;
+    this.#byteLength = byteLength;
+    this.#bytes = null;
+    this.#holdAgain(id);
+  }
+
+  /** Whether the pages are locked in RAM now. */
+  get locked(): boolean {
+    this.#describe("Handle.locked");
+    return ((block[BLOCK_FLAGS] as number) & LEASE_LOCKED) !== 0;
+  }
+
+  /** What the kernel says at least 90 % of the resident bytes are; untouched memory is "base". */
+  get pageKind(): PageKind {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.pageKind");
+    const kind = symbols.hf_page_kind(thread, id);
+    if (kind < 0) throw callError(kind, "Handle.pageKind");
+    return kind === Pages.hugetlb ? "hugetlb" : kind === Pages.thp ? "thp" : "base";
+  }
+
+  /** Locks the pages in RAM; LOCK_LIMIT if the system does not allow it. */
+  lock(): void {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.lock", this.lock);
+    const attempt = symbols.hf_lock(thread, id);
+    if (attempt < Status.ok) throw callError(attempt, "Handle.lock", this.lock);
+  }
+
+  /** Unlocks the pages; nothing happens if they are not locked. */
+  unlock(): void {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.unlock", this.unlock);
+    const status = symbols.hf_unlock(thread, id);
+    if (status < Status.ok) throw callError(status, "Handle.unlock", this.unlock);
+  }
+
+  /** Asks the kernel to have the range in RAM soon; rounded outward to pages. */
+  prefetch(byteOffset = 0, byteLength?: number): void {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.prefetch", this.prefetch);
+    checkInteger("byteOffset", byteOffset, this.#byteLength, this.prefetch);
+    const room = this.#byteLength - byteOffset;
+    if (byteLength !== undefined) checkInteger("byteLength", byteLength, room, this.prefetch);
+    const status = symbols.hf_prefetch(thread, id, byteOffset, byteLength ?? room);
+    if (status < Status.ok) throw callError(status, "Handle.prefetch", this.prefetch);
+  }
+
+  /**
+   * Gives the frames back and keeps the addresses; rounded inward to pages. `now`: the contents are
+   * zero afterwards. `lazy`: the kernel takes them when it needs them; until then they may stay.
+   */
+  purge(mode: "now" | "lazy" = "now"): void {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.purge", this.purge);
+    if (mode !== "now" && mode !== "lazy") {
+      throw outOfRange("mode", '"now" or "lazy"', mode, this.purge);
+    }
+    const status = symbols.hf_purge(thread, id, 0, this.#byteLength, mode === "lazy" ? 1 : 0);
+    if (status < Status.ok) throw callError(status, "Handle.purge", this.purge);
+  }
+
+  /**
+   * Ends the lease. "freed": the memory is back and every view is empty. "closing": I/O in flight
+   * or a new owner of the ArrayBuffer still uses it; it comes back by itself when they are done.
+   */
+  free(): "freed" | "closing" {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.free", this.free);
+    if (reports.every !== 0) settleLease(this);
+    if (this.#held !== null) return this.#freeAlias(id, this.#held);
+    const status = hf_free(thread, id);
+    const buffer = this.#buffer;
+    if (status !== Status.closing || buffer === null) return this.#freeRare(status);
+    this.#id = freedId;
+    this.#buffer = null;
+    this.#bytes = null;
+    // Given away before: another ArrayBuffer shows the memory, and its deallocator frees it.
+    if (buffer.detached) return "closing";
+    if (detach(buffer)) return "freed";
+    closing.add(buffer);
+    return "closing";
+  }
+
+  /** Whether the lease has ended: by `free`, `transfer`, or the close of its pool. */
+  get freed(): boolean {
+    return this.#id <= 0 || hf_describe(thread, this.#id) !== Status.ok;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#id > 0) this.free();
+  }
+
+  /**
+   * Makes a token for another Worker and ends this handle. BUSY while I/O uses a view or after an
+   * ArrayBuffer was given away; UNSUPPORTED for alias views.
+   */
+  transfer(): HandleToken {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.transfer", this.transfer);
+    if (this.#held !== null) {
+      const message =
+        'a handle with views: "alias" cannot be transferred; allocate it with "revoke"';
+      throw holdfastError("UNSUPPORTED", "Handle.transfer", { message }, this.transfer);
+    }
+    const held = this.#withdraw("Handle.transfer", this.transfer);
+    const token = symbols.hf_transfer(thread, id, held ? 1 : 0) as number;
+    if (token < 0) {
+      if (held) hf_unwrap(thread, id);
+      throw callError(token, "Handle.transfer", this.transfer, {});
+    }
+    if (reports.every !== 0) settleLease(this);
+    this.#id = transferredId;
+    return { token, byteLength: this.#byteLength };
+  }
+
+  /** For recent.ts: the handle leaves the ring. */
+  [settle](): void {
+    const id = this.#id;
+    if (id <= 0) return;
+    if (this.#buffer === null && this.#windows === null) handleLost(this, id);
+    this.#owner?.add(this);
+  }
+
+  /** For recent.ts: the pool was closed by force, the lease is closing already. */
+  [revoke](owner: HandleSet): void {
+    if (this.#id <= 0 || this.#owner !== owner) return;
+    this.#letGo();
+  }
+
+  #describe(operation: string): void {
+    if (this.#id <= 0) throw this.#gone(operation);
+    const status = hf_describe(thread, this.#id);
+    if (status < Status.ok) throw callError(status, operation);
+  }
+
+  #gone(operation: string, caller?: Caller): Error {
+    if (this.#id === transferredId) {
+      const message = "the handle was transferred; the Worker that adopts its token has the memory";
+      return holdfastError("FREED", operation, { message }, caller);
+    }
+    const code = operation === "Handle.free" ? "DOUBLE_FREE" : "FREED";
+    return holdfastError(code, operation, undefined, caller);
+  }
+
+  #firstBytes(): Uint8Array<ArrayBuffer> {
+    if (this.#id <= 0) throw this.#gone("Handle.bytes");
+    const byteLength = this.#byteLength;
+    if (byteLength > arrayBufferBytesMax) {
+      const range = `at most ${arrayBufferBytesMax} (4 GiB) for "bytes"; use view(type, byteOffset, length)`;
+      throw outOfRange("byteLength", range, byteLength);
+    }
+    const held = this.#held;
+    if (held !== null) {
+      if (isMoved(held)) throw moved("Handle.bytes");
+      this.#bytes = bytesOf(held, this.#address, byteLength);
+    } else {
+      const buffer = this.#buffer ?? this.#firstBuffer();
+      if (buffer.detached && byteLength !== 0) throw moved("Handle.bytes");
+      this.#bytes = new Uint8Array(buffer);
+    }
+    return this.#bytes;
+  }
+
+  /** Makes the one ArrayBuffer over exactly this handle's bytes. */
+  #firstBuffer(): ArrayBuffer {
+    const buffer =
+      this.#byteLength === 0 ? new ArrayBuffer(0) : this.#wrapRange(0, this.#byteLength);
+    this.#buffer = buffer;
+    return buffer;
+  }
+
+  #wrapRange(byteOffset: number, byteLength: number): ArrayBuffer {
+    const id = this.#id;
+    const status = hf_wrap(thread, id);
+    if (status < Status.ok) throw callError(status, "Handle.view");
+    try {
+      return wrap(this.#address + byteOffset, byteLength, (id & indexMask) + 1, deallocator);
+    } catch (error) {
+      hf_unwrap(thread, id);
+      throw error;
+    }
+  }
+
+  /** A live window that covers the range; made wide enough that neighbours can share it. */
+  #window(byteOffset: number, byteLength: number): Window {
+    this.#windows ??= [];
+    const end = byteOffset + byteLength;
+    for (const window of this.#windows) {
+      const { start, buffer } = window;
+      if (!buffer.detached && start <= byteOffset && end <= start + buffer.byteLength)
+        return window;
+    }
+    let start = Math.floor(byteOffset / windowBytes) * windowBytes;
+    let last = Math.min(Math.ceil(end / windowBytes) * windowBytes, this.#byteLength);
+    if (last - start > arrayBufferBytesMax) {
+      start = byteOffset;
+      last = end;
+    }
+    const window = { start, buffer: this.#wrapRange(start, last - start) };
+    this.#windows.push(window);
+    return window;
+  }
+
+  /** Takes what the alias views of the lease in the block lie on. */
+  #hold(id: number): void {
+    try {
+      this.#held = take(id);
+    } catch (error) {
+      this.#id = freedId;
+      hf_free(thread, id);
+      throw error;
+    }
+  }
+
+  /** After a resize: the lease in the block may lie in another region. */
+  #holdAgain(id: number): void {
+    const held = this.#held;
+    if (held instanceof RegionRecord) {
+      if (held.region === block[BLOCK_REGION] && held.epoch === block[BLOCK_REGION_EPOCH]) return;
+    }
+    if (held !== null) give(held);
+    this.#held = null;
+    if (((block[BLOCK_FLAGS] as number) & LEASE_ALIAS) !== 0) this.#hold(id);
+  }
+
+  /**
+   * Ends all views but not the lease. True if there were any: then one wrap is left as a hold,
+   * which the caller consumes. Throws BUSY, with the lease untouched, if one cannot be ended.
+   */
+  #withdraw(operation: string, caller: Caller): boolean {
+    if (this.#buffer === null && this.#windows === null) return false;
+    const status = hf_wrap(thread, this.#id);
+    if (status < Status.ok) throw callError(status, operation, caller);
+    const busy = this.#detachAll();
+    if (busy === null) return true;
+    hf_unwrap(thread, this.#id);
+    throw busy === "moved"
+      ? moved(operation, caller)
+      : holdfastError("BUSY", operation, {}, caller);
+  }
+
+  #detachAll(): "moved" | "pinned" | null {
+    const buffer = this.#buffer;
+    if (buffer !== null) {
+      if (buffer.detached) return "moved";
+      if (!detach(buffer)) return "pinned";
+      this.#buffer = null;
+      this.#bytes = null;
+    }
+    const windows = this.#windows ?? [];
+    while (windows.length > 0) {
+      const { buffer: last } = windows[windows.length - 1] as Window;
+      if (last.detached) return "moved";
+      if (!detach(last)) return "pinned";
+      windows.pop();
+    }
+    this.#windows = null;
+    return null;
+  }
+
+  #freeAlias(id: number, held: RegionRecord | Anchor): "freed" | "closing" {
+    if (isMoved(held)) {
+      // One wrap more keeps the region from everybody until the buffer's new owner lets go.
+      const wrapped = hf_wrap(thread, id);
+      if (wrapped === Status.forked) throw callError(wrapped, "Handle.free", this.free);
+      this.#end();
+      if (wrapped < Status.ok) return "freed";
+      return hf_free(thread, id) === Status.closing ? "closing" : "freed";
+    }
+    const status = hf_free(thread, id);
+    if (status === Status.forked) throw callError(status, "Handle.free", this.free);
+    this.#end();
+    if (status >= Status.ok) give(held);
+    return status === Status.closing ? "closing" : "freed";
+  }
+
+  /** The free of a handle without a view, with windows, or whose lease has ended by itself. */
+  #freeRare(status: number): "freed" | "closing" {
+    if (status === Status.forked) throw callError(status, "Handle.free", this.free);
+    const outcome = this.#letGo();
+    // A lease that is gone already: the buffer was given away, and its new owner has let go of it.
+    return status === Status.closing ? outcome : "freed";
+  }
+
+  #letGo(): "freed" | "closing" {
+    const windows = this.#windows ?? [];
+    if (this.#buffer !== null) windows.push({ start: 0, buffer: this.#buffer });
+    this.#end();
+    let outcome: "freed" | "closing" = "freed";
+    for (const { buffer } of windows) {
+      if (!buffer.detached) {
+        if (detach(buffer)) continue;
+        closing.add(buffer);
+      }
+      outcome = "closing";
+    }
+    return outcome;
+  }
+
+  #end(): void {
+    this.#id = freedId;
+    this.#buffer = null;
+    this.#bytes = null;
+    this.#windows = null;
+    this.#held = null;
+  }
+}
+
+function allocSlow(
+  status: number,
+  pool: number,
+  byteLength: number,
+  bits: number,
+  operation: string,
+  caller: Caller,
+): number {
+  const attempt = () => hf_alloc(thread, pool, byteLength, bits) as number;
+  const result = recover(status, attempt);
+  if (result >= 0) return result;
+  if (result === Status.out_of_range) {
+    const range = `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`;
+    throw outOfRange("byteLength", range, byteLength, caller);
+  }
+  throw callError(result, operation, caller);
+}
+
+function moved(operation: string, caller?: Caller): Error {
+  const message =
+    "the ArrayBuffer of this handle was given away (postMessage, structuredClone, transfer(), " +
+    "a byte stream). Free the handle; its memory comes back when the new owner lets go";
+  return holdfastError("BUSY", operation, { message }, caller);
+}
+
+const kept = keep("handle", () => ({ Handle: HandleObject, lease: makeLease }));
+
+/** A lease on memory; made by `alloc` and the pools. */
+export type Handle = HandleObject;
+export const Handle = kept.Handle as typeof HandleObject;
+export const lease = kept.lease;

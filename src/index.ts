@@ -1,0 +1,14 @@
+/** The door of the package: every public name, and nothing else. */
+export { alloc, allocUnsafe, type HoldfastStats, libraryPath, stats, trim } from "./alloc.ts";
+export { HoldfastError } from "./errors.ts";
+export { Handle, type HandleToken, type PageKind } from "./handle.ts";
+export {
+  type BackgroundOptions,
+  LargePool,
+  type LargePoolClassStats,
+  type LargePoolOptions,
+  type LargePoolStats,
+} from "./large_pool.ts";
+export { type LeakReport, type LeakReportOptions, leakReports } from "./leaks.ts";
+export type { AllocOptions } from "./options.ts";
+export type { ViewConstructor } from "./view.ts";
