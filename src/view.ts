@@ -10,7 +10,7 @@ import { arrayBufferBytesMax } from "./memory.ts";
 /** A typed-array constructor or `DataView`, or a subclass of one. */
 export interface ViewConstructor<View extends ArrayBufferView = ArrayBufferView> {
   new (buffer: ArrayBuffer, byteOffset?: number, length?: number): View;
-  readonly prototype: View;
+  readonly prototype: ArrayBufferView;
 }
 
 /** A range of a handle, in bytes, and as many elements as `length` tells. */

@@ -51,7 +51,9 @@ function zigFloor(path: string): number {
 }
 
 function isForTests(path: string): boolean {
-  return /_(test|fuzz)\.zig$/.test(path) || folderOf(path) === "testing" || registries.includes(path);
+  return (
+    /_(test|fuzz)\.zig$/.test(path) || folderOf(path) === "testing" || registries.includes(path)
+  );
 }
 
 /** Imports by path: of the file, and of its test blocks and test-only declarations alone. */
@@ -103,7 +105,9 @@ test("every Zig file with a test is in unit_tests.zig", () => {
 
 test("every fuzzer is in fuzz.zig", () => {
   const listed = zigImports("zig/fuzz.zig").map(({ target }) => target);
-  expect(zigFiles.filter((path) => path.endsWith("_fuzz.zig") && !listed.includes(path))).toEqual([]);
+  expect(zigFiles.filter((path) => path.endsWith("_fuzz.zig") && !listed.includes(path))).toEqual(
+    [],
+  );
 });
 
 test("every Zig file says what it is", () => {
@@ -175,7 +179,9 @@ test("every TypeScript source says what it is", () => {
 // Lists
 
 test("build.zig and library.ts know the same platforms", () => {
-  const table = [...read("build.zig").matchAll(/\.name = "([^"]+)", \.os = "([^"]+)", \.cpu = "([^"]+)"/g)];
+  const table = [
+    ...read("build.zig").matchAll(/\.name = "([^"]+)", \.os = "([^"]+)", \.cpu = "([^"]+)"/g),
+  ];
   expect(table.map((match) => match[1]!)).toEqual([...platforms]);
   for (const [, name, os, cpu] of table) expect(`${os}-${cpu}`).toBe(name!);
 });

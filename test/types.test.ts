@@ -49,8 +49,8 @@ export function publicCalls(pool: LargePool, handle: Handle): void {
   pool.alloc(4096, { lock: true });
   // @ts-expect-error a handle is made by alloc or adopt only
   handle.byteLength = 1;
-  // @ts-expect-error purge is told when
-  handle.purge();
+  // @ts-expect-error only "now" and "lazy"
+  handle.purge("soon");
   // @ts-expect-error only "copy", "omit" and "wipe"
   pool.configure({ fork: "share" });
   void [bytes, floats, outcome, wrong];

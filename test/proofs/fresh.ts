@@ -35,7 +35,10 @@ export async function run({ size, log }: ProofOptions): Promise<ProofResult> {
     await command(["git", "clone", "--quiet", "--no-hardlinks", root, clone], base, env, log);
     const steps =
       size === "full"
-        ? [["npm ci", "npm run demo"], ["npm ci", "npm test"]]
+        ? [
+            ["npm ci", "npm run demo"],
+            ["npm ci", "npm test"],
+          ]
         : [["npm ci --prefer-offline", `npx --no-install bun -e "${leaseOnce}"`]];
     for (const [install, then] of steps) {
       const installed = await command(["sh", "-c", install!], clone, env, log, true);
@@ -108,10 +111,14 @@ async function command(
     child.exited,
   ]);
   const shown = argv[0] === "sh" ? argv[2]! : argv.join(" ");
-  log(`${shown.slice(0, 60)}: exit ${status} after ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  log(
+    `${shown.slice(0, 60)}: exit ${status} after ${((performance.now() - start) / 1000).toFixed(1)} s`,
+  );
   const output = `${stdout}\n${stderr}`;
   if (status !== 0 && !(mayLackRegistry && NO_REGISTRY.test(output))) {
-    throw new Error(`"${shown}" ended with ${status}:\n${output.split("\n").slice(-40).join("\n")}`);
+    throw new Error(
+      `"${shown}" ended with ${status}:\n${output.split("\n").slice(-40).join("\n")}`,
+    );
   }
   return status === 0 ? "" : output;
 }
