@@ -12,7 +12,7 @@ const options = rowOptions();
 const memory = new Uint8Array(4 * mib).fill(1);
 const address = ptr(memory);
 
-function row(bytes: number, name: string): Comparison {
+function row(bytes: number, name: string): Comparison[] {
   const lease = {
     name: "lease",
     run(count: number) {
@@ -33,17 +33,38 @@ function row(bytes: number, name: string): Comparison {
       }
     },
   };
+  const wrapAndView = {
+    name: "wrapAndView",
+    run(count: number) {
+      for (let i = 0; i < count; i++) {
+        const buffer = toArrayBuffer(address, 0, bytes);
+        sink(new Uint8Array(buffer));
+        buffer.transfer(0);
+      }
+    },
+  };
+  const contenders = [lease, bareWrap, wrapAndView];
   const rounds = options.smoke ? options.rounds : Math.max(roundsMin, options.rounds);
-  const samples = interleave([lease, bareWrap], blockOptions({ ...options, rounds }, 50));
-  return compare({
+  const samples = interleave(contenders, blockOptions({ ...options, rounds }, 50));
+  const shared = {
     row: "B2",
     work: `revoke, ${name}: alloc, bytes, free`,
-    against: "toArrayBuffer + transfer(0)",
     ours: samples.lease ?? [],
-    theirs: samples.bareWrap ?? [],
-    target: targets.B2.bareWrap,
-  });
+  };
+  return [
+    compare({
+      ...shared,
+      against: "toArrayBuffer + transfer(0)",
+      theirs: samples.bareWrap ?? [],
+      target: targets.B2.bareWrap,
+    }),
+    compare({
+      ...shared,
+      against: "the same with a view",
+      theirs: samples.wrapAndView ?? [],
+    }),
+  ];
 }
 
-console.log(JSON.stringify([row(pageBytes, "4 KiB"), row(4 * mib, "4 MiB")]));
+console.log(JSON.stringify([...row(pageBytes, "4 KiB"), ...row(4 * mib, "4 MiB")]));
 sink(memory);

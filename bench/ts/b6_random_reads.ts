@@ -1,25 +1,23 @@
 // B6: random reads over 1 GiB of doubles, on huge pages and on whatever `new Float64Array` gets.
 
 import { allocUnsafe } from "../../src/index.ts";
-import { compare } from "../comparison.ts";
+import { compare, generator } from "../comparison.ts";
 import { targets } from "../targets.ts";
 import { blockOptions, interleave, mib, rowOptions, sink } from "./blocks.ts";
 
+const roundsMin = 15;
 const options = rowOptions();
 const bytes = options.smoke ? 4 * mib : 1 << 30;
 const readsPerBlock = options.smoke ? 10_000 : 3_000_000;
 const elements = bytes / Float64Array.BYTES_PER_ELEMENT;
 
-/** Sums doubles at places that no prefetcher can guess. */
-function readRandomly(doubles: Float64Array, reads: number): number {
-  const mask = doubles.length - 1;
-  let place = 1;
+/** Places drawn beforehand: the row compares reads, not generators of random numbers. */
+const random = generator(options.seed);
+const places = Uint32Array.from({ length: readsPerBlock }, () => Math.floor(random() * elements));
+
+function readAll(doubles: Float64Array): number {
   let sum = 0;
-  for (let i = 0; i < reads; i++) {
-    place = (Math.imul(place, 1664525) + 1013904223) >>> 0;
-    // The low bits of such a sequence repeat early; the high ones choose the cache line.
-    sum += doubles[(place >>> 3) & mask] ?? 0;
-  }
+  for (let i = 0; i < places.length; i++) sum += doubles[places[i] ?? 0] ?? 0;
   return sum;
 }
 
@@ -30,16 +28,17 @@ const plain = new Float64Array(elements).fill(1);
 const hugePages = {
   name: "hugePages",
   run(count: number) {
-    for (let i = 0; i < count; i++) sink(readRandomly(huge, readsPerBlock));
+    for (let i = 0; i < count; i++) sink(readAll(huge));
   },
 };
 const plainArray = {
   name: "plainArray",
   run(count: number) {
-    for (let i = 0; i < count; i++) sink(readRandomly(plain, readsPerBlock));
+    for (let i = 0; i < count; i++) sink(readAll(plain));
   },
 };
-const samples = interleave([hugePages, plainArray], blockOptions(options, 1));
+const rounds = options.smoke ? options.rounds : Math.max(roundsMin, options.rounds);
+const samples = interleave([hugePages, plainArray], blockOptions({ ...options, rounds }, 1));
 const perRead = (ns: readonly number[] = []) => ns.map((block) => block / readsPerBlock);
 console.log(
   JSON.stringify([
