@@ -1,6 +1,8 @@
 // A lease moves to a Worker without a copy: the same memory, one owner at a time.
 import { alloc, Handle, type HandleToken } from "holdfast";
 
+declare var self: Worker;
+
 if (Bun.isMainThread) {
   const lease = alloc(16 * 1024 ** 2);
   const mine = lease.view(Uint32Array);

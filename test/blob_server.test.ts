@@ -40,7 +40,7 @@ function pattern(byteLength: number, seed = 1): Uint8Array<ArrayBuffer> {
 
 const sha = (bytes: Uint8Array) => new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
 const url = (name: string) => new URL(`blobs/${encodeURIComponent(name)}`, server.url);
-const put = (name: string, body: BodyInit) => fetch(url(name), { method: "PUT", body });
+const put = (name: string, body: Bun.BodyInit) => fetch(url(name), { method: "PUT", body });
 const del = (name: string) => fetch(url(name), { method: "DELETE" });
 const get = async (name: string) => (await fetch(url(name))).bytes();
 
@@ -258,7 +258,7 @@ test("uploads, responses and deletions of the same names at once keep every byte
       const name = String(next(3));
       const action = next(4);
       if (action === 0) await del(name);
-      else if (action === 1) await put(name, bodies[next(bodies.length)] as BodyInit);
+      else if (action === 1) await put(name, bodies[next(bodies.length)] as Bun.BodyInit);
       else {
         const response = await fetch(url(name));
         const bytes = await response.bytes();
