@@ -303,9 +303,9 @@ typedef struct hf_pool_stats_t {
   /* Bytes the pool keeps for its own bookkeeping. */
   double metadata_bytes;
   /* Leases that are live. */
-  double live_leases;
+  double live_handles;
   /* Leases freed while an ArrayBuffer still shows them. */
-  double closing_leases;
+  double closing_handles;
   /* Calls of madvise the pool has made. */
   double advice_calls;
   /* System calls that were refused. */
@@ -328,8 +328,8 @@ HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, locked_bytes) == 32, "hf_pool_stats_t
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, huge_bytes) == 40, "hf_pool_stats_t.huge_bytes");
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, lazy_free_bytes) == 48, "hf_pool_stats_t.lazy_free_bytes");
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, metadata_bytes) == 56, "hf_pool_stats_t.metadata_bytes");
-HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, live_leases) == 64, "hf_pool_stats_t.live_leases");
-HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, closing_leases) == 72, "hf_pool_stats_t.closing_leases");
+HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, live_handles) == 64, "hf_pool_stats_t.live_handles");
+HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, closing_handles) == 72, "hf_pool_stats_t.closing_handles");
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, advice_calls) == 80, "hf_pool_stats_t.advice_calls");
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, system_refusals) == 88, "hf_pool_stats_t.system_refusals");
 HF_STATIC_ASSERT(offsetof(hf_pool_stats_t, mappings) == 96, "hf_pool_stats_t.mappings");

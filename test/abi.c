@@ -71,7 +71,7 @@ static void show_layouts(void) {
   SHOW_OFFSET(hf_pool_options_t, fork);
   SHOW_OFFSET(hf_class_stats_t, class_bytes);
   SHOW_OFFSET(hf_class_stats_t, clear_slow_total);
-  SHOW_OFFSET(hf_pool_stats_t, live_leases);
+  SHOW_OFFSET(hf_pool_stats_t, live_handles);
   SHOW_OFFSET(hf_stats_t, live_handles);
   SHOW_OFFSET(hf_engine_info_t, path_address);
   SHOW_CODE(HF_STATUS_OK);
@@ -113,7 +113,7 @@ static void use_memory(void) {
   memset(memory, 0xa5, (size_t)bytes);
   hf_pool_stats_t stats;
   check(hf_pool_stats_function(pool, &stats) == HF_STATUS_OK, "hf_pool_stats");
-  check(stats.live_leases >= 1 && stats.allocated_bytes >= bytes, "figures of a live lease");
+  check(stats.live_handles >= 1 && stats.allocated_bytes >= bytes, "figures of a live lease");
   check(hf_free_function(thread, handle) == HF_STATUS_OK, "hf_free");
   check(hf_free_function(thread, handle) == HF_STATUS_DOUBLE_FREE, "hf_free a second time");
   check(hf_free_function(thread, -1.5) == HF_STATUS_FOREIGN, "hf_free of a number never issued");

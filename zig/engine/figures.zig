@@ -85,8 +85,8 @@ pub fn poolStats(comptime Pool: type, pool: *Pool, out: *types.PoolStats) void {
         .huge_bytes = float(pool.huge_bytes.load(.monotonic, .count)),
         .lazy_free_bytes = float(pool.lazy_bytes.load(.monotonic, .count)),
         .metadata_bytes = float(pool.metadataBytes()),
-        .live_leases = float(pool.total(.live)),
-        .closing_leases = float(pool.total(.closing)),
+        .live_handles = float(pool.live()),
+        .closing_handles = float(pool.total(.closing)),
         .advice_calls = float(pool.advice_calls.load(.monotonic, .count)),
         .system_refusals = float(pool.refusals.load(.monotonic, .count)),
         .mappings = float(pool.areasCount()),
@@ -134,8 +134,8 @@ pub fn stats(comptime Engine: type, engine: *Engine, out: *types.Stats, ask_kern
         out.locked_bytes += one.locked_bytes;
         out.huge_bytes += one.huge_bytes;
         out.lazy_free_bytes += one.lazy_free_bytes;
-        out.live_handles += one.live_leases;
-        out.closing_handles += one.closing_leases;
+        out.live_handles += one.live_handles;
+        out.closing_handles += one.closing_handles;
         out.system_refusals += one.system_refusals;
         out.advice_calls += one.advice_calls;
         out.pools += 1;

@@ -178,9 +178,9 @@ pub const PoolStats = extern struct {
     /// Bytes the pool keeps for its own bookkeeping.
     metadata_bytes: f64,
     /// Leases that are live.
-    live_leases: f64,
+    live_handles: f64,
     /// Leases freed while an ArrayBuffer still shows them.
-    closing_leases: f64,
+    closing_handles: f64,
     /// Calls of madvise the pool has made.
     advice_calls: f64,
     /// System calls that were refused.
