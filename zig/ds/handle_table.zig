@@ -94,9 +94,9 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof
         /// (beside those of the shared stack).
         pub const ordered_sites = [_]@TypeOf(.site){
-            .table_publish, .table_find,  .table_wrap,  .table_free,
-            .table_drop,    .table_token, .table_adopt, .table_end_token,
-            .table_peek,
+            .table_publish, .table_find,      .table_wrap,           .table_unwrap,     .table_free_load,
+            .table_free,    .table_drop_load, .table_drop,           .table_drop_again, .table_token,
+            .table_adopt,   .table_peek,      .table_end_token_load,
         };
 
         pub const Entry = extern struct {
@@ -254,7 +254,9 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             }
             const slot = table.entry(index);
             const generation = generationIn(handle);
-            var word = slot.word.load(.monotonic, .table_free_load);
+            // Acquire, here and on failure below: pairs with the release of publish, for `start`, which
+            // decides whether the index retires.
+            var word = slot.word.load(.acquire, .table_free_load);
             while (@as(u32, @truncate(word)) == pack(.live, generation)) {
                 const wrapped = word >= wrap_one;
                 const after = if (wrapped)
@@ -268,7 +270,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
                     word,
                     after,
                     .acq_rel,
-                    .monotonic,
+                    .acquire,
                     .table_free,
                 ) orelse return if (wrapped) .closing else .finished;
             }
@@ -328,7 +330,9 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// Takes back a wrap whose ArrayBuffer could not be made: unlike dropWrap it never ends the
         /// lease. False: there was none.
         pub fn cancelWrap(table: *Table, handle: Handle) WrongHandle!bool {
-            return table.changeWraps(handle, -1, .monotonic, .table_unwrap);
+            // Release: as in addWrap; the wrap that is taken back kept the lease from ending, so the
+            // owner may have written the payload until now.
+            return table.changeWraps(handle, -1, .release, .table_unwrap);
         }
 
         fn changeWraps(
@@ -353,11 +357,17 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// An ArrayBuffer is gone. Called by its deallocator, on any thread, once for each addWrap.
         pub fn dropWrap(table: *Table, index: u32) Dropped {
             const slot = table.entry(index);
-            var word = slot.word.load(.monotonic, .table_drop_load);
+            // Acquire, at each look before the swap: as in beginFree, for `start`.
+            var word = slot.word.load(.acquire, .table_drop_load);
             while (true) {
+                if (word < wrap_one) {
+                    @branchHint(.cold);
+                    // The load was older than the addWrap: ask for the newest. Still none: a
+                    // deallocator ran twice; do not make it worse.
+                    word = slot.word.fetchOr(0, .acquire, .table_drop_again);
+                    if (word < wrap_one) return .still;
+                }
                 const phase = phaseOf(word);
-                // A deallocator that runs twice would be the engine's fault; do not make it worse.
-                if (word < wrap_one) return .still;
                 const last = word < 2 * wrap_one;
                 const after = if (last) ended(slot, generationOf(word)) else word - wrap_one;
                 // Acquire: pairs with the releases of beginFree (closing) and addWrap: the payload;
@@ -367,7 +377,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
                     word,
                     after,
                     .acq_rel,
-                    .monotonic,
+                    .acquire,
                     .table_drop,
                 ) orelse {
                     if (!last) return .still;
@@ -413,7 +423,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         pub fn adopt(table: *Table, token: Handle) WrongHandle!Handle {
             const after = (generationIn(token) +% 1) & generation_mask;
             // Acquire: pairs with the release of toToken.
-            try table.takeToken(token, pack(.live, after), .table_adopt);
+            try table.takeToken(token, pack(.live, after), .acquire, .table_adopt);
             return handleOf(indexOf(token), after);
         }
 
@@ -421,14 +431,18 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         pub fn endToken(table: *Table, token: Handle) WrongHandle!void {
             if (indexOf(token) >= table.capacity) return error.Foreign;
             const slot = table.entry(indexOf(token));
-            // Acquire: pairs with the release of toToken.
-            try table.takeToken(token, ended(slot, generationIn(token)), .table_end_token);
+            // Acquire: pairs with the release of toToken, for the payload, and for `start` as in
+            // beginFree. The swap sees the same word again.
+            const word = slot.word.load(.acquire, .table_end_token_load);
+            if (word != pack(.token, generationIn(token))) return table.wrong(token, word);
+            try table.takeToken(token, ended(slot, generationIn(token)), .monotonic, .table_end_token);
         }
 
         fn takeToken(
             table: *Table,
             token: Handle,
             after: u64,
+            comptime order: std.builtin.AtomicOrder,
             comptime site: @TypeOf(.site),
         ) WrongHandle!void {
             const index = indexOf(token);
@@ -436,7 +450,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             const slot = table.entry(index);
             // A token has no wraps, so its word is known and one attempt decides.
             const before: u64 = pack(.token, generationIn(token));
-            const seen = slot.word.cmpxchg(before, after, .acquire, .monotonic, site) orelse return;
+            const seen = slot.word.cmpxchg(before, after, order, .monotonic, site) orelse return;
             return table.wrong(token, seen);
         }
 

@@ -47,8 +47,8 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
-            .stack_push,      .stack_pop_load, .stack_pop, .stack_pop_many_load, .stack_pop_many,
-            .stack_take_load, .stack_take,
+            .stack_push, .stack_pop_load, .stack_pop, .stack_pop_many_load, .stack_pop_many,
+            .stack_take,
         };
 
         pub fn push(stack: *Stack, links: anytype, index: u32) void {
@@ -127,14 +127,15 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
         /// Takes everything: the first index of a chain ended by `none`.
         pub fn takeAll(stack: *Stack, links: anytype) ?u32 {
             _ = links;
-            // Acquire: as in pop.
-            var head = stack.head.load(.acquire, .stack_take_load);
+            // No link is read, so only the swap that succeeds needs the acquire.
+            var head = stack.head.load(.monotonic, .stack_take_load);
             while (indexOf(head) != none) {
+                // Acquire: pairs with the release in pushChain.
                 head = stack.head.cmpxchg(
                     head,
                     removed(head, none),
                     .acquire,
-                    .acquire,
+                    .monotonic,
                     .stack_take,
                 ) orelse return indexOf(head);
             }

@@ -22,6 +22,7 @@ const handles_max = 1 << 24;
 pub const region_bytes_min: usize = 1 << 20;
 /// Largest integer that an f64 holds exactly, plus one.
 const f64_exact: f64 = 1 << 53;
+const minus_one: u64 = std.math.maxInt(u64);
 
 /// What an entry of the handle table says about its lease.
 pub const Lease = extern struct {
@@ -95,6 +96,15 @@ pub fn Engine(comptime Os: type) type {
             /// Tells threads apart that had this index one after another.
             epoch: Sync.Atomic(u32),
             pointer: Sync.Atomic(usize),
+            /// The thread's cache of each pool it has used: one look tells that thread and pool are
+            /// what the caller says, and where to go.
+            caches: [pools_max]CacheSlot,
+        };
+
+        const CacheSlot = struct {
+            /// Number of the pool while it is open and enabled; 0 if the slow path must look.
+            id: Sync.Atomic(u32),
+            cache: *Pool.Cache,
         };
 
         // ---- start
@@ -212,6 +222,7 @@ pub fn Engine(comptime Os: type) type {
             self.sweep(index);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadEnded(index);
             self.handles.drain(&thread.handles);
+            for (&thread.caches) |*slot| slot.id.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
             _ = thread.epoch.fetchAdd(1, .monotonic, .thread_epoch);
@@ -234,6 +245,28 @@ pub fn Engine(comptime Os: type) type {
             if (index >= self.threads_top.load(.monotonic, .threads)) return null;
             const thread = &self.threads[index];
             return if (thread.attached.load(.monotonic, .thread_attached) == 1) thread else null;
+        }
+
+        /// The cache for a warm operation, null if something has to be looked at first.
+        inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
+            if (thread >= heap.threads_max) return null;
+            const slot = &self.threads[thread].caches[id & (pools_max - 1)];
+            // The slot is written by its own thread; others only clear the id.
+            return if (slot.id.load(.monotonic, .warm) == id) slot.cache else null;
+        }
+
+        fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
+            const cache = pool.cacheIfAny(thread) orelse return;
+            if (!pool.options.enabled or id == 0) return;
+            const slot = &self.threads[thread].caches[id & (pools_max - 1)];
+            slot.cache = cache;
+            slot.id.store(id, .monotonic, .warm);
+        }
+
+        /// Makes every thread look at the pool again before its next operation.
+        fn forgetCaches(self: *Self, pool_slot: usize) void {
+            const top = self.threads_top.load(.monotonic, .threads);
+            for (self.threads[0..top]) |*thread| thread.caches[pool_slot].id.store(0, .monotonic, .warm);
         }
 
         /// Owner word of an entry: the thread's index and epoch.
@@ -293,6 +326,42 @@ pub fn Engine(comptime Os: type) type {
                 return status(.limit);
             };
             const entry = self.handles.entry(index);
+            // The common case: nothing asked but memory or an alias view, and it is warm.
+            if (options & ~w.options_warm == 0) if (self.warmCache(thread_index, pool_id)) |cache| {
+                const alias = options & w.option_alias != 0;
+                var warm: Lease = .{
+                    .address = 0,
+                    .bytes = size,
+                    .region = none,
+                    .page = 0,
+                    .pages = 0,
+                    .pool = @intCast(pool_id & (pools_max - 1)),
+                    .flags = .{ .alias = alias, .zero = false, .lock = false },
+                    .pages_wish = 0,
+                };
+                if (size >= region_bytes_min) {
+                    warm.region = Pool.takeWarm(cache, thread_index, size, cache.hot.kind, alias);
+                    if (warm.region != none) {
+                        const region = &cache.descriptors[warm.region];
+                        region.lease = index;
+                        warm.address = region.address;
+                    }
+                } else if (size != 0) {
+                    const run = Pool.Runs.takeWarm(cache, size, alias);
+                    warm.region = run.region;
+                    warm.page = run.page;
+                    warm.pages = run.pages;
+                    if (run.region != none)
+                        warm.address = cache.descriptors[run.region].address + @as(usize, run.page) * Os.pageBytes();
+                }
+                if (warm.region != none) {
+                    entry.payload = warm;
+                    entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
+                    self.describeInto(thread, &entry.payload);
+                    return @floatFromInt(self.handles.publish(index));
+                }
+            };
+            defer self.rememberCache(thread_index, pool_id, pool);
             const request = requestFrom(size, options) orelse {
                 self.handles.recycle(&thread.handles, index);
                 return status(.out_of_range);
@@ -436,11 +505,8 @@ pub fn Engine(comptime Os: type) type {
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             const cache = if (thread) |t| pool.cacheOf(t) else null;
             pool.uncount(cache, of.bytes);
-            addTotal(pool, cache, .closing, 1);
-        }
-
-        fn addTotal(pool: *Pool, cache: ?*Pool.Cache, comptime which: heap.Total, n: u64) void {
-            if (cache) |own| own.counters.add(which, n) else pool.foreign.addShared(which, n);
+            pool.addTotal(cache, .live_beside, minus_one);
+            pool.addTotal(cache, .closing, 1);
         }
 
         const Was = enum { live, closing, token };
@@ -459,12 +525,19 @@ pub fn Engine(comptime Os: type) type {
                 return;
             }
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
-            if (was == .closing)
-                addTotal(pool, if (thread) |t| pool.cacheOf(t) else null, .closing, 0 -% @as(u64, 1));
+            if (was == .closing) {
+                const cache = if (thread) |t| pool.cacheOf(t) else null;
+                pool.addTotal(cache, .closing, minus_one);
+                // The event that `give` counts for a region was taken out when closing began.
+                if (of.pages == 0) pool.addTotal(cache, .live_beside, 1);
+            }
             if (of.pages != 0) {
                 Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing);
             } else {
                 self.table.at(of.region).lease = none;
+                if (was == .live and thread != null) if (pool.cacheIfAny(thread.?)) |cache| {
+                    if (pool.giveWarm(cache, thread.?, of.region)) return;
+                };
                 pool.give(thread, of.region, .{ .leased = was != .closing });
             }
         }
@@ -846,7 +919,8 @@ pub fn Engine(comptime Os: type) type {
             const pool = self.poolOf(id) orelse return .closed;
             var merged = pool.options;
             if (!figures.merge(&merged, options)) return .invalid_argument;
-            pool.options = merged;
+            pool.configure(merged);
+            self.forgetCaches(pool.slot);
             self.clock.ensure(self);
             self.clock.wake(self);
             return .ok;
@@ -880,11 +954,12 @@ pub fn Engine(comptime Os: type) type {
         pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
             if (self.alive.* == 0) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
-            const live = pool.total(.live);
+            const live = pool.live();
             if (live != 0 and force == 0) return @floatFromInt(live);
             const slot = &self.pools[id & (pools_max - 1)];
             // One closer wins; from here on allocation answers CLOSED.
             if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
+            self.forgetCaches(pool.slot);
             if (live != 0) self.revokeAll(thread, pool.slot);
             self.reap();
             return 0;
@@ -918,7 +993,7 @@ pub fn Engine(comptime Os: type) type {
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
                 _ = Pool.Purge.trim(pool);
                 if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;
-                if (pool.total(.live) != 0 or pool.total(.closing) != 0) continue;
+                if (pool.live() != 0 or pool.total(.closing) != 0) continue;
                 slot.taken.store(0, .release, .pool_take);
             }
         }
@@ -966,11 +1041,23 @@ pub fn Engine(comptime Os: type) type {
 
         // ---- the face without handles
 
-        pub fn regionAlloc(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+        pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (self.alive.* == 0) return null;
+            if (self.state.load(.monotonic, .engine_ready) == ready) if (self.warmCache(thread, id)) |cache| {
+                const index = Pool.takeWarm(cache, thread, @max(bytes, 1), cache.hot.kind, false);
+                if (index != none) {
+                    if (capacity) |out| out.* = Pool.pageRound(bytes);
+                    return @ptrFromInt(cache.descriptors[index].address);
+                }
+            };
+            return self.regionAllocSlow(thread, id, bytes, capacity);
+        }
+
+        noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
+            defer self.rememberCache(thread_index, id, pool);
             var failure: heap.Failure = .{};
             const ptr = pool.alloc(thread_index, .{ .bytes = bytes }, &failure) catch |err| {
                 _ = report(thread, err, failure, bytes);

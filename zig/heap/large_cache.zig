@@ -39,7 +39,7 @@ pub const Event = enum(u8) {
 pub const Total = enum(u8) {
     allocated_bytes,
     active_bytes,
-    live,
+    live_beside,
     closing,
     leaked,
     steals,
@@ -83,11 +83,24 @@ pub fn Counters(comptime Sync: type) type {
     };
 }
 
+/// Options in the form that a warm allocation reads.
+pub const Hot = struct {
+    enabled: bool,
+    /// Kind of pages of a request that does not say.
+    kind: regions.PageKind,
+    /// Regions of a class that a thread keeps.
+    local_max: [classes]u32,
+};
+
 pub fn Cache(comptime Table: type) type {
     const Sync = Table.Synchronisation;
     return struct {
+        /// What the pool's options mean for a warm operation; written by `LargePool.configure`.
+        hot: Hot,
+        /// The descriptors, so that a warm operation need not look at the pool.
+        descriptors: [*]Table.Descriptor,
         lock: ds.OwnerLock(Sync),
-        /// Raised by the owner at each operation; the background thread sees who is idle by it.
+        /// Raised by the owner at each operation on page runs, which no event counts.
         activity: Sync.Atomic(u64),
         /// Regions that other threads freed.
         remote: ds.RemoteStack(Sync),
@@ -113,21 +126,40 @@ pub fn Cache(comptime Table: type) type {
             notified: ds.RemoteStack(Sync),
             /// A block without leases that is kept for the next one, or `none`.
             spare: Sync.Atomic(u32),
+            /// Runs freed lately, kept whole for the next request of their length: without and with
+            /// alias. In their blocks they still count as live.
+            quick: [2][quick_pages_max]Quick,
+            /// Runs in all of `quick`.
+            quick_count: Sync.Atomic(u32),
         };
+
+        /// A few runs of one length, newest last.
+        pub const Quick = struct { count: u32, regions: [quick_depth]u32, pages: [quick_depth]u16 };
+        pub const quick_pages_max = 16;
+        pub const quick_depth = 4;
         pub const run_bins = 10;
 
         /// Makes zeroed memory a cache.
-        pub fn init(self: *Self, seed: u32) void {
+        pub fn init(self: *Self, table: *const Table, seed: u32) void {
             for (&self.heads) |*row| @memset(row, none);
             for (&self.runs.heads) |*row| @memset(row, none);
             self.remote = .{};
             self.runs.notified = .{};
             self.runs.spare = .init(none);
+            self.descriptors = table.regions;
             self.seed = seed | 1;
         }
 
         pub inline fn touch(self: *Self) void {
             self.activity.store(self.activity.load(.monotonic, .activity) +% 1, .monotonic, .activity);
+        }
+
+        /// A number that changes whenever the owner allocates or frees.
+        pub fn activityNow(self: *const Self) u64 {
+            var sum = self.activity.load(.monotonic, .activity);
+            for (0..classes) |class|
+                sum +%= self.counters.of(class, .allocations) +% self.counters.of(class, .deallocations);
+            return sum;
         }
 
         /// Inside the lock.
@@ -140,10 +172,24 @@ pub fn Cache(comptime Table: type) type {
             return index;
         }
 
+        /// Inside the lock: takes the top of a list, which is `region`.
+        pub inline fn drop(self: *Self, class: usize, flavor: Flavor, region: *Table.Descriptor) void {
+            self.heads[class][flavor.index()] = region.next.load(.monotonic, .cache_link);
+            self.setCount(class, self.countOf(class) - 1);
+        }
+
         /// Inside the lock.
         pub inline fn push(self: *Self, table: *Table, class: usize, flavor: Flavor, index: u32) void {
             const head = &self.heads[class][flavor.index()];
             table.next(index).store(head.*, .monotonic, .cache_link);
+            head.* = index;
+            self.setCount(class, self.countOf(class) + 1);
+        }
+
+        /// Inside the lock: as `push`, by the descriptor.
+        pub inline fn pushRegion(self: *Self, class: usize, flavor: Flavor, index: u32, region: *Table.Descriptor) void {
+            const head = &self.heads[class][flavor.index()];
+            region.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             self.setCount(class, self.countOf(class) + 1);
         }

@@ -28,6 +28,7 @@ const large_purge = @import("large_purge.zig");
 const page_run = @import("page_run.zig");
 
 const Flavor = regions.Flavor;
+const Hot = large_cache.Hot;
 const PageKind = regions.PageKind;
 const none = regions.none;
 pub const classes = large_cache.classes;
@@ -114,6 +115,8 @@ pub fn LargePool(comptime Table: type) type {
         /// Slot of this pool; regions carry it.
         slot: u16,
         options: Options,
+        /// What the options mean for the hot path.
+        hot: Hot,
         sleeper: *Sleeper(Sync),
         caches: [threads_max]Sync.Atomic(?*Cache) = @splat(.init(null)),
         /// Threads with a cache are below this.
@@ -158,7 +161,33 @@ pub fn LargePool(comptime Table: type) type {
         };
 
         pub fn init(table: *Table, slot: u16, sleeper: *Sleeper(Sync), options: Options) Self {
-            return .{ .table = table, .slot = slot, .sleeper = sleeper, .options = options };
+            return .{
+                .table = table,
+                .slot = slot,
+                .sleeper = sleeper,
+                .options = options,
+                .hot = hotOf(&options),
+            };
+        }
+
+        fn hotOf(options: *const Options) Hot {
+            var hot: Hot = .{
+                .enabled = options.enabled,
+                .kind = options.kind orelse if (Os.works(.huge)) .thp else .base,
+                .local_max = undefined,
+            };
+            for (&hot.local_max, 0..) |*max, class|
+                max.* = @intCast(@min(options.local_buffer_bytes / classBytes(class), 1 << 20));
+            return hot;
+        }
+
+        /// Changes how the pool behaves from now on. One caller at a time.
+        pub fn configure(self: *Self, options: Options) void {
+            self.options = options;
+            self.hot = hotOf(&options);
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread))) |cache| cache.hot = self.hot;
+            }
         }
 
         /// Class of a request, or why there is none.
@@ -173,14 +202,9 @@ pub fn LargePool(comptime Table: type) type {
             return @as(usize, 1) << @intCast(class + class_shift_min);
         }
 
-        pub inline fn localMax(self: *const Self, class: usize) u32 {
-            return @intCast(@min(self.options.local_buffer_bytes >> @intCast(class + class_shift_min), 1 << 20));
-        }
-
         /// The kind of pages that a request gets if nothing is refused.
         pub fn resolveKind(self: *const Self, wish: ?PageKind) PageKind {
-            if (wish orelse self.options.kind) |kind| return kind;
-            return if (Os.works(.huge)) .thp else .base;
+            return wish orelse self.hot.kind;
         }
 
         pub inline fn cacheIfAny(self: *const Self, thread: u32) ?*Cache {
@@ -196,7 +220,8 @@ pub fn LargePool(comptime Table: type) type {
             @branchHint(.cold);
             const memory = self.table.metadata(@sizeOf(Cache)) orelse return null;
             const cache: *Cache = @ptrCast(@alignCast(memory));
-            cache.init(thread *% 0x9E3779B9 +% self.slot +% 1);
+            cache.init(self.table, thread *% 0x9E3779B9 +% self.slot +% 1);
+            cache.hot = self.hot;
             // Release: pairs with the acquire in `cacheIfAny` of remote freers and thieves.
             self.caches[thread].store(cache, .release, .cache_publish);
             var top = self.caches_top.load(.monotonic, .cache_top);
@@ -206,6 +231,63 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         // ---- taking
+
+        /// The warm case of `take`: the thread's own newest region of the flavor, if nothing has to be
+        /// fitted to the tenant. `none`: ask `take`, nothing has changed.
+        pub inline fn takeWarm(cache: *Cache, thread: u32, bytes: usize, kind: PageKind, alias: bool) u32 {
+            const rounded = pageRound(bytes);
+            const shift = @max(class_shift_min, 64 - @as(u32, @clz(bytes -| 1)));
+            if (shift >= class_shift_min + classes) return none;
+            const class = shift - class_shift_min;
+            const flavor: Flavor = .{ .kind = kind, .alias = alias };
+            if (!cache.lock.tryEnter()) return none;
+            const index = cache.heads[class][flavor.index()];
+            if (index == none) {
+                cache.lock.leave();
+                return none;
+            }
+            const region = &cache.descriptors[index];
+            if (rounded > region.resident or region.lazy or
+                region.owner.load(.monotonic, .owner) != thread or kind == .hugetlb)
+            {
+                @branchHint(.unlikely);
+                cache.lock.leave();
+                return none;
+            }
+            cache.drop(class, flavor, region);
+            cache.lock.leave();
+            cache.counters.count(class, .allocations, 1);
+            cache.counters.add(.allocated_bytes, bytes);
+            cache.counters.add(.active_bytes, rounded);
+            region.state = .leased;
+            region.lease_bytes = bytes;
+            region.generation +%= 1;
+            if (rounded > region.dirty) region.dirty = rounded;
+            return index;
+        }
+
+        /// The warm case of `give`: the owner frees and has room. False: ask `give`.
+        pub inline fn giveWarm(self: *Self, cache: *Cache, thread: u32, index: u32) bool {
+            const region = &cache.descriptors[index];
+            const class = region.class;
+            if (region.owner.load(.monotonic, .owner) != thread) return false;
+            if (cache.countOf(class) >= cache.hot.local_max[class]) return false;
+            if (!cache.lock.tryEnter()) return false;
+            const flavor: Flavor = .{
+                .kind = region.flavor.kind,
+                .locked = region.locked != 0,
+                .alias = region.wraps.load(.acquire, .wraps) != 0,
+            };
+            region.flavor = flavor;
+            region.state = .free;
+            cache.pushRegion(class, flavor, index, region);
+            cache.lock.leave();
+            cache.counters.count(class, .deallocations, 1);
+            cache.counters.add(.allocated_bytes, 0 -% @as(u64, region.lease_bytes));
+            cache.counters.add(.active_bytes, 0 -% @as(u64, pageRound(region.lease_bytes)));
+            self.wakeIfAsleep();
+            return true;
+        }
 
         /// Leases a region for `request`. The caller owns it until `give`.
         pub fn take(self: *Self, thread: u32, request: Request, failure: *Failure) Error!u32 {
@@ -227,7 +309,6 @@ pub fn LargePool(comptime Table: type) type {
             };
             cache.counters.add(.allocated_bytes, request.bytes);
             cache.counters.add(.active_bytes, pageRound(request.bytes));
-            cache.counters.add(.live, 1);
             return index;
         }
 
@@ -245,7 +326,6 @@ pub fn LargePool(comptime Table: type) type {
             cache.counters.count(class, .allocations, 1);
             if (cache.lock.tryEnter()) {
                 defer cache.lock.leave();
-                cache.touch();
                 if (cache.pop(self.table, class, want)) |index| {
                     // Explicit huge pages are mapped exactly: the slow path looks at the length.
                     if (want.kind != .hugetlb) return index;
@@ -309,7 +389,7 @@ pub fn LargePool(comptime Table: type) type {
                 defer cache.lock.leave();
                 for (flavors) |flavor| if (cache.pop(self.table, class, flavor)) |index| return index;
             }
-            const batch = @max(1, self.localMax(class) / 2);
+            const batch = @max(1, self.hot.local_max[class] / 2);
             for (flavors) |flavor| {
                 const stacks = &self.stacks[class][flavor.index()];
                 var chain: ds.Chain = .{};
@@ -513,7 +593,7 @@ pub fn LargePool(comptime Table: type) type {
         fn destroy(self: *Self, index: u32) void {
             const region = self.table.at(index);
             if (self.table.areas[region.area].regions != 1 or region.wraps.load(.acquire, .wraps) != 0)
-                return self.give(null, index, .{ .leased = false });
+                return self.share(null, index);
             Purge.unmapArea(self, region.area);
         }
 
@@ -672,11 +752,9 @@ pub fn LargePool(comptime Table: type) type {
             if (cache) |own| {
                 own.counters.add(.allocated_bytes, negative);
                 own.counters.add(.active_bytes, pages);
-                own.counters.add(.live, 0 -% @as(u64, 1));
             } else {
                 self.foreign.addShared(.allocated_bytes, negative);
                 self.foreign.addShared(.active_bytes, pages);
-                self.foreign.addShared(.live, 0 -% @as(u64, 1));
             }
         }
 
@@ -685,9 +763,8 @@ pub fn LargePool(comptime Table: type) type {
             const region = self.table.at(index);
             const class = region.class;
             const flavor = region.flavor;
-            const max = self.localMax(class);
+            const max = self.hot.local_max[class];
             if (max == 0 or !cache.lock.tryEnter()) return self.share(cache, index);
-            cache.touch();
             const full = cache.countOf(class) >= max;
             if (!full) {
                 cache.push(self.table, class, flavor, index);
@@ -748,10 +825,12 @@ pub fn LargePool(comptime Table: type) type {
             return @ptrFromInt(self.table.at(index).address);
         }
 
-        /// Frees by address, on any thread with an index. Double and foreign frees are errors; of two
-        /// racing frees by different threads the later drain drops one and counts it.
+        /// Frees by address, on any thread with an index. Double and foreign frees are errors, except
+        /// when the owner and another thread free the same region at the same moment: callers that
+        /// cannot rule that out use handles.
         pub fn free(self: *Self, thread: u32, address: usize) FreeError!void {
-            const index = self.table.find(address) orelse return error.Foreign;
+            const index = self.table.find(address);
+            if (index == none) return error.Foreign;
             const region = self.table.at(index);
             if (region.address != address or region.pool != self.slot) return error.Foreign;
             if (region.state != .leased or region.lease != none)
@@ -763,8 +842,8 @@ pub fn LargePool(comptime Table: type) type {
                 if (claimed == generation or
                     region.claimed.cmpxchg(claimed, generation, .acq_rel, .monotonic, .claim) != null)
                     return error.DoubleFree;
-            } else if (region.claimed.load(.monotonic, .claim) == region.generation) {
-                return error.DoubleFree;
+            } else if (self.cacheIfAny(thread)) |cache| {
+                if (self.giveWarm(cache, thread, index)) return;
             }
             self.give(thread, index, .{});
         }
@@ -773,7 +852,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// A closed pool from which everything is gone serves again, with figures from zero.
         pub fn reopen(self: *Self, options: Options) void {
-            self.options = options;
+            self.configure(options);
             self.foreign = std.mem.zeroes(large_cache.Counters(Sync));
             self.background = std.mem.zeroes(large_cache.Counters(Sync));
             self.purge = .{};
@@ -824,6 +903,19 @@ pub fn LargePool(comptime Table: type) type {
                 if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.total(which);
             }
             return sum;
+        }
+
+        /// Leases that are live. Regions are counted by their events; what those do not say (runs,
+        /// regions that are blocks, closing leases) by `live_beside`.
+        pub fn live(self: *const Self) u64 {
+            var sum = self.total(.live_beside);
+            for (0..classes) |class| sum +%= self.event(class, .allocations) -% self.event(class, .deallocations);
+            return sum;
+        }
+
+        /// Counts leases beside the events, on a thread with or without a cache.
+        pub fn addTotal(self: *Self, cache: ?*Cache, comptime which: large_cache.Total, n: u64) void {
+            if (cache) |own| own.counters.add(which, n) else self.foreign.addShared(which, n);
         }
 
         /// Sum of one event of a class over all threads.

@@ -109,7 +109,7 @@ test "the limit trims first and then refuses, and nothing is lost" {
     const c = try house.take(0, .{ .bytes = 2 * mib });
     house.pool.give(0, b, .{});
     house.pool.give(0, c, .{});
-    try testing.expectEqual(0, house.pool.total(.live));
+    try testing.expectEqual(0, house.pool.live());
     try house.deinit();
 }
 
@@ -147,7 +147,7 @@ test "runs of pages are exact, reused, and empty blocks go back" {
     // Half is freed by the owner, half by another thread.
     for (runs, 0..) |run, i|
         Runs.free(&house.pool, if (i % 2 == 0) 0 else 1, run, run.pages * @as(usize, 4096), true);
-    try testing.expectEqual(0, house.pool.total(.live));
+    try testing.expectEqual(0, house.pool.live());
     const run = try Runs.alloc(&house.pool, 0, .{ .bytes = 512 * 1024, .zero = true }, &house.failure);
     const bytes = @as([*]u8, @ptrFromInt(Runs.addressOf(&house.pool, run)))[0 .. 512 * 1024];
     for (bytes) |byte| if (byte != 0) return error.NotZero;

@@ -200,7 +200,7 @@ pub fn Purge(comptime Pool: type) type {
         pub fn unmapArea(pool: *Pool, area_index: u32) void {
             const area = pool.table.areas[area_index];
             if (tryUnmapArea(pool, area_index)) return;
-            pool.give(null, area.first_region, .{ .leased = false });
+            pool.share(null, area.first_region);
         }
 
         /// Purges the regions of a chain and pushes them onto the clean stacks. The figures go to
@@ -383,7 +383,7 @@ pub fn Purge(comptime Pool: type) type {
             var some = false;
             for (0..pool.caches_top.load(.monotonic, .cache_top)) |thread| {
                 const cache = pool.cacheIfAny(@intCast(thread)) orelse continue;
-                const activity = cache.activity.load(.monotonic, .activity);
+                const activity = cache.activityNow();
                 if (activity != cache.seen) {
                     cache.seen = activity;
                     cache.idle_ticks = 0;
@@ -412,8 +412,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         fn holds(cache: *const Cache) bool {
-            if (!cache.remote.isEmpty() or !cache.runs.notified.isEmpty()) return true;
-            if (cache.runs.spare.load(.monotonic, .spare) != none) return true;
+            if (!cache.remote.isEmpty() or Pool.Runs.holds(cache)) return true;
             for (&cache.counts) |*count| if (count.load(.monotonic, .cache_count) != 0) return true;
             return false;
         }

@@ -63,6 +63,8 @@ pub fn Block(comptime Sync: type) type {
 }
 
 const bin_none = 0xFF;
+const minus_one: u64 = std.math.maxInt(u64);
+const minus_one32: u32 = std.math.maxInt(u32);
 
 /// What a pool's threads share about runs.
 pub fn Shared(comptime Table: type) type {
@@ -125,17 +127,14 @@ pub fn Runs(comptime Pool: type) type {
                 .locked = request.lock != .none,
                 .alias = request.alias,
             };
-            var fresh: u32 = 0;
             const run = while (true) {
                 var empties: u32 = none;
                 lockOwn(cache);
                 cache.touch();
                 if (!cache.runs.notified.isEmpty()) empties = takeIn(pool, cache);
                 const found = find(pool, cache, flavor, pages, alignment);
-                if (found) |run|
-                    fresh = pages - countIn(&blockOf(pool, pool.table.at(run.region).run).resident, run);
                 cache.lock.leave();
-                giveBlocks(pool, thread, empties);
+                if (empties != none) giveBlocks(pool, thread, empties);
                 if (found) |run| break run;
                 const index = adopt(pool, thread, flavor, pages, alignment) orelse
                     try newBlock(pool, cache, thread, flavor, failure);
@@ -143,7 +142,7 @@ pub fn Runs(comptime Pool: type) type {
                 bin(pool, cache, index, blockOf(pool, index));
                 cache.lock.leave();
             };
-            return finish(pool, cache, thread, run, fresh, request, failure);
+            return finish(pool, cache, thread, run, request, failure);
         }
 
         /// What may call the system or fail happens outside the lock; the run is ours by then.
@@ -152,7 +151,6 @@ pub fn Runs(comptime Pool: type) type {
             cache: *Cache,
             thread: u32,
             run: Run,
-            fresh: u32,
             request: large_pool.Request,
             failure: *large_pool.Failure,
         ) large_pool.Error!Run {
@@ -161,17 +159,16 @@ pub fn Runs(comptime Pool: type) type {
             const page_bytes = Os.pageBytes();
             const base: [*]u8 = @ptrFromInt(addressOf(pool, run));
             const bytes = @as(usize, run.pages) * page_bytes;
-            if (fresh != 0) {
+            // Of `resident` and `dirty` only the owner of the block writes words; a thief looks at
+            // blocks without leases alone.
+            if (!block.resident.isRangeSet(run.page, run.pages)) {
+                const fresh = run.pages - countIn(&block.resident, run);
                 pool.chargeBytes(@as(usize, fresh) * page_bytes, failure) catch |err| {
                     clear(pool, thread, run);
                     return err;
                 };
+                block.resident.setRange(run.page, run.pages);
             }
-            // These bits belong to the run's pages; their words are shared with neighbours of the
-            // same owner only, and a thief looks at them under the lock.
-            lockOwn(cache);
-            block.resident.setRange(run.page, run.pages);
-            cache.lock.leave();
             if (request.lock != .none) lockPages(pool, block, run, failure) catch |err| {
                 if (request.lock == .require) {
                     clear(pool, thread, run);
@@ -183,7 +180,7 @@ pub fn Runs(comptime Pool: type) type {
             block.dirty.setRange(run.page, run.pages);
             cache.counters.add(.allocated_bytes, request.bytes);
             cache.counters.add(.active_bytes, bytes);
-            cache.counters.add(.live, 1);
+            cache.counters.add(.live_beside, 1);
             return run;
         }
 
@@ -260,6 +257,7 @@ pub fn Runs(comptime Pool: type) type {
                 pool.runs.unused.push(&pool.runs, block_index);
                 return err;
             };
+            cache.counters.add(.live_beside, minus_one);
             const region = pool.table.at(region_index);
             const page_bytes = Os.pageBytes();
             // Runs lock their own pages: what a lease of the whole region left locked goes first.
@@ -321,12 +319,95 @@ pub fn Runs(comptime Pool: type) type {
             return error.Limit;
         }
 
+        // ---- the warm case
+
+        /// A run of the same length that this thread freed lately; `none` as its region if there is
+        /// none. Its pages are resident and may be dirty.
+        pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool) Run {
+            const pages = pagesOf(bytes);
+            const nothing: Run = .{ .region = none, .page = 0, .pages = 0 };
+            if (pages > Cache.quick_pages_max or !cache.lock.tryEnter()) return nothing;
+            const quick = &cache.runs.quick[@intFromBool(alias)][pages - 1];
+            if (quick.count == 0) {
+                cache.lock.leave();
+                return nothing;
+            }
+            const at = quick.count - 1;
+            quick.count = at;
+            const run: Run = .{ .region = quick.regions[at], .page = quick.pages[at], .pages = @intCast(pages) };
+            changeQuick(cache, minus_one32);
+            cache.touch();
+            cache.lock.leave();
+            cache.counters.add(.allocated_bytes, bytes);
+            cache.counters.add(.active_bytes, pages * Os.pageBytes());
+            cache.counters.add(.live_beside, 1);
+            return run;
+        }
+
+        /// Keeps a run whole for the next request of its length. False: it has to be freed.
+        pub inline fn giveWarm(pool: *Pool, cache: *Cache, thread: u32, run: Run, bytes: usize) bool {
+            const region = &cache.descriptors[run.region];
+            if (region.owner.load(.monotonic, .owner) != thread or run.pages > Cache.quick_pages_max) return false;
+            // Only what `takeWarm` looks for: the pool's own kind of pages, not locked.
+            if (region.flavor.kind != cache.hot.kind or region.flavor.locked) return false;
+            if (blockOf(pool, region.run).locked.isSet(run.page)) return false;
+            if (!cache.lock.tryEnter()) return false;
+            const quick = &cache.runs.quick[@intFromBool(region.flavor.alias)][run.pages - 1];
+            const at = quick.count;
+            if (at == Cache.quick_depth) {
+                cache.lock.leave();
+                return false;
+            }
+            quick.regions[at] = run.region;
+            quick.pages[at] = run.page;
+            quick.count = at + 1;
+            changeQuick(cache, 1);
+            cache.touch();
+            cache.lock.leave();
+            cache.counters.add(.allocated_bytes, 0 -% @as(u64, bytes));
+            cache.counters.add(.active_bytes, 0 -% @as(u64, run.pages) * Os.pageBytes());
+            cache.counters.add(.live_beside, minus_one);
+            pool.wakeIfAsleep();
+            return true;
+        }
+
+        inline fn changeQuick(cache: *Cache, by: u32) void {
+            const count = &cache.runs.quick_count;
+            count.store(count.load(.monotonic, .quick) +% by, .monotonic, .quick);
+        }
+
+        /// Inside the lock: frees the kept runs. Returns the blocks that became empty, linked.
+        fn flushQuick(pool: *Pool, cache: *Cache, chain: u32) u32 {
+            var empties = chain;
+            for (&cache.runs.quick) |*row| for (row, 1..) |*quick, pages| {
+                for (0..quick.count) |i| {
+                    const index = pool.table.at(quick.regions[i]).run;
+                    const block = blockOf(pool, index);
+                    block.live.clearRange(quick.pages[i], @intCast(pages));
+                    block.used -= @intCast(pages);
+                    if (settle(pool, cache, index, block, @intCast(pages))) {
+                        block.next.store(empties, .monotonic, .chain_link);
+                        empties = index;
+                    }
+                }
+                quick.count = 0;
+            };
+            cache.runs.quick_count.store(0, .monotonic, .quick);
+            return empties;
+        }
+
         // ---- freeing
 
         /// Ends a lease of pages. `thread` is null for callers without an index.
         pub fn free(pool: *Pool, thread: ?u32, run: Run, bytes: usize, leased: bool) void {
             const cache = if (thread) |t| pool.cacheOf(t) else null;
-            if (leased) pool.uncount(cache, bytes);
+            if (leased) if (cache) |own| {
+                if (giveWarm(pool, own, thread.?, run, bytes)) return;
+            };
+            if (leased) {
+                pool.uncount(cache, bytes);
+                pool.addTotal(cache, .live_beside, minus_one);
+            }
             const block = blockOf(pool, pool.table.at(run.region).run);
             if (block.locked.isSet(run.page)) unlockPages(pool, block, run);
             clear(pool, thread, run);
@@ -491,6 +572,7 @@ pub fn Runs(comptime Pool: type) type {
             region.run = none;
             block.alive = false;
             pool.runs.unused.push(&pool.runs, index);
+            pool.addTotal(if (thread) |t| pool.cacheOf(t) else null, .live_beside, 1);
             pool.give(thread, region_index, .{ .leased = false });
         }
 
@@ -539,6 +621,8 @@ pub fn Runs(comptime Pool: type) type {
             const shared = &pool.runs;
             if (shared.blocks.load(.acquire, .blocks) == null) return;
             lockOwn(cache);
+            // Blocks left empty are still the thread's: the walk below makes them orphans too.
+            _ = flushQuick(pool, cache, none);
             cache.runs.spare.store(none, .monotonic, .spare);
             for (&cache.runs.heads) |*row| @memset(row, none);
             shared.lock.acquire();
@@ -621,11 +705,17 @@ pub fn Runs(comptime Pool: type) type {
             giveBlocks(pool, null, empties);
         }
 
+        /// The thread's runs hold something that could be given back.
+        pub fn holds(cache: *const Cache) bool {
+            return !cache.runs.notified.isEmpty() or cache.runs.spare.load(.monotonic, .spare) != none or
+                cache.runs.quick_count.load(.monotonic, .quick) != 0;
+        }
+
         /// Takes in what others freed in a resting thread's blocks and gives its empty ones back.
         pub fn reclaimFrom(pool: *Pool, cache: *Cache) void {
-            if (cache.runs.notified.isEmpty() and cache.runs.spare.load(.monotonic, .spare) == none) return;
-            if (!cache.lock.trySteal()) return;
+            if (!holds(cache) or !cache.lock.trySteal()) return;
             var empties = if (cache.runs.notified.isClosed()) none else takeIn(pool, cache);
+            empties = flushQuick(pool, cache, empties);
             const spare = cache.runs.spare.load(.monotonic, .spare);
             if (spare != none) {
                 const block = blockOf(pool, spare);
