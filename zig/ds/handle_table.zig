@@ -254,8 +254,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             }
             const slot = table.entry(index);
             const generation = generationIn(handle);
-            // Acquire, here and on failure below: pairs with the release of publish, for `start`, which
-            // decides whether the index retires.
+            // Acquire: pairs with the release of publish, for `start`, which decides whether the index
+            // retires.
             var word = slot.word.load(.acquire, .table_free_load);
             while (@as(u32, @truncate(word)) == pack(.live, generation)) {
                 const wrapped = word >= wrap_one;
@@ -270,7 +270,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
                     word,
                     after,
                     .acq_rel,
-                    .acquire,
+                    .monotonic,
                     .table_free,
                 ) orelse return if (wrapped) .closing else .finished;
             }
@@ -357,7 +357,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// An ArrayBuffer is gone. Called by its deallocator, on any thread, once for each addWrap.
         pub fn dropWrap(table: *Table, index: u32) Dropped {
             const slot = table.entry(index);
-            // Acquire, at each look before the swap: as in beginFree, for `start`.
+            // Acquire: as in beginFree, for `start`.
             var word = slot.word.load(.acquire, .table_drop_load);
             while (true) {
                 if (word < wrap_one) {
@@ -377,7 +377,7 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
                     word,
                     after,
                     .acq_rel,
-                    .acquire,
+                    .monotonic,
                     .table_drop,
                 ) orelse {
                     if (!last) return .still;
