@@ -57,6 +57,8 @@ export type LargePoolClassStats = Figures<typeof layouts.ClassStats>;
 
 /** Figures of a pool and of its 16 size classes, ascending. */
 export interface LargePoolStats extends Figures<typeof layouts.PoolStats> {
+  /** Mapped less active. */
+  retainedBytes: number;
   classes: LargePoolClassStats[];
 }
 
@@ -74,14 +76,15 @@ class LargePoolObject implements Disposable {
 
   constructor(options?: LargePoolOptions) {
     if ((options as unknown) === sharedMark) {
-      this.#id = symbols.hf_pool_shared();
+      this.#id = symbols.hf_pool_shared() | 0;
       this.#handles = null;
       return;
     }
     const native = nativeOptions(options, LargePoolObject);
     const id = Number(symbols.hf_pool_create(thread, native));
     if (id < 0) throw callError(id, "new LargePool", LargePoolObject);
-    this.#id = id;
+    // As an int32, which is cheaper to pass than a double.
+    this.#id = id | 0;
     this.#handles = new HandleSet();
     this.#setHeadroom(options?.gcHeadroomBytes);
   }
@@ -148,7 +151,12 @@ class LargePoolObject implements Disposable {
     for (let row = 0; row < classCount; row++) {
       classes.push(readFigures(layouts.ClassStats, rows, row * layouts.ClassStats.size));
     }
-    return { ...readFigures(layouts.PoolStats, pool), classes };
+    const figures = readFigures(layouts.PoolStats, pool);
+    return {
+      ...figures,
+      retainedBytes: figures.mappedBytes - figures.activeBytes,
+      classes,
+    };
   }
 
   /** Gives back what no lease uses; answers the bytes that were resident there. */
