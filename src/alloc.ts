@@ -13,7 +13,7 @@ import type { AllocOptions } from "./options.ts";
 /** Figures of the whole process, in bytes unless the name says otherwise. */
 export type HoldfastStats = Figures<typeof layouts.Stats>;
 
-const shared = symbols.hf_pool_shared();
+const shared = symbols.hf_pool_shared() | 0;
 
 /** Leases zero-filled memory. */
 export function alloc(byteLength: number, options?: AllocOptions): Handle {
