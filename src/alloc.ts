@@ -17,12 +17,12 @@ const shared = symbols.hf_pool_shared() | 0;
 
 /** Leases zero-filled memory. */
 export function alloc(byteLength: number, options?: AllocOptions): Handle {
-  return lease(shared, byteLength, options, OPTION_ZERO, "alloc", alloc, null);
+  return lease(shared, byteLength, options, OPTION_ZERO, "alloc", null);
 }
 
 /** Leases memory with undefined contents, as Buffer.allocUnsafe does. */
 export function allocUnsafe(byteLength: number, options?: AllocOptions): Handle {
-  return lease(shared, byteLength, options, 0, "allocUnsafe", allocUnsafe, null);
+  return lease(shared, byteLength, options, 0, "allocUnsafe", null);
 }
 
 /**

@@ -65,14 +65,16 @@ const windowBytes = 2 ** 30;
 const freedId = 0;
 const transferredId = -1;
 
-/** Leases memory and makes its Handle; for the front door and the pools, not for programs. */
+/**
+ * Leases memory and makes its Handle; for the front door and the pools, not for programs. They
+ * `return lease(...)`, a tail call: their own frames are gone, so errors cut the stack here.
+ */
 type MakeLease = (
   pool: number,
   byteLength: number,
   options: AllocOptions | undefined,
   zero: number,
   operation: string,
-  caller: Caller,
   owner: HandleSet | null,
 ) => HandleObject;
 
@@ -99,18 +101,18 @@ class HandleObject implements Disposable {
   }
 
   static {
-    makeLease = (pool, byteLength, options, zero, operation, caller, owner) => {
+    makeLease = (pool, byteLength, options, zero, operation, owner) => {
       if (typeof byteLength !== "number") {
-        throw invalidArgType("byteLength", "a number", byteLength, caller);
+        throw invalidArgType("byteLength", "a number", byteLength, makeLease);
       }
-      const bits = options === undefined ? zero : zero | optionBits(options, caller);
+      const bits = options === undefined ? zero : zero | optionBits(options, makeLease);
       let id = hf_alloc(thread, pool, byteLength, bits) as number;
-      if (id < 0) id = allocSlow(id, pool, byteLength, bits, operation, caller);
+      if (id < 0) id = allocSlow(id, pool, byteLength, bits, operation);
       const address = block[BLOCK_ADDRESS] as number;
       const handle = new HandleObject(id, address, byteLength, owner);
       if ((bits & OPTION_ALIAS) === 0) remember(handle);
       else if (byteLength !== 0) handle.#hold(id);
-      if (reports.every !== 0) sampleLease(handle, byteLength, caller);
+      if (reports.every !== 0) sampleLease(handle, byteLength, makeLease);
       return handle;
     };
   }
@@ -184,14 +186,14 @@ class HandleObject implements Disposable {
 
   /**
    * Changes the length, in place up to `capacity`, else by moving the contents. Views made before
-   * are empty afterwards (alias views show memory that may be another's). BUSY while I/O uses one;
-   * a failure leaves the handle as it was.
+   * are empty afterwards (alias views show memory that may be another's), also if the length stays:
+   * `resize(byteLength)` takes the ArrayBuffer off memory that only rests. BUSY while I/O uses a
+   * view; a failure leaves the handle as it was.
    */
   resize(byteLength: number): void {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.resize", this.resize);
     checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.resize);
-    if (byteLength === this.#byteLength) return;
     if (this.#held !== null && isMoved(this.#held)) throw moved("Handle.resize", this.resize);
     if (this.#withdraw("Handle.resize", this.resize)) hf_unwrap(thread, id);
     const attempt = () => symbols.hf_resize(thread, id, byteLength);
@@ -343,19 +345,19 @@ class HandleObject implements Disposable {
   }
 
   #firstBytes(): Uint8Array<ArrayBuffer> {
-    if (this.#id <= 0) throw this.#gone("Handle.bytes");
+    if (this.#id <= 0) throw this.#gone("Handle.bytes", this.#firstBytes);
     const byteLength = this.#byteLength;
     if (byteLength > arrayBufferBytesMax) {
       const range = `at most ${arrayBufferBytesMax} (4 GiB) for "bytes"; use view(type, byteOffset, length)`;
-      throw outOfRange("byteLength", range, byteLength);
+      throw outOfRange("byteLength", range, byteLength, this.#firstBytes);
     }
     const held = this.#held;
     if (held !== null) {
-      if (isMoved(held)) throw moved("Handle.bytes");
+      if (isMoved(held)) throw moved("Handle.bytes", this.#firstBytes);
       this.#bytes = bytesOf(held, this.#address, byteLength);
     } else {
       const buffer = this.#buffer ?? this.#firstBuffer();
-      if (buffer.detached && byteLength !== 0) throw moved("Handle.bytes");
+      if (buffer.detached && byteLength !== 0) throw moved("Handle.bytes", this.#firstBytes);
       this.#bytes = new Uint8Array(buffer);
     }
     return this.#bytes;
@@ -512,16 +514,15 @@ function allocSlow(
   byteLength: number,
   bits: number,
   operation: string,
-  caller: Caller,
 ): number {
   const attempt = () => hf_alloc(thread, pool, byteLength, bits) as number;
   const result = recover(status, attempt);
   if (result >= 0) return result;
   if (result === Status.out_of_range) {
     const range = `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`;
-    throw outOfRange("byteLength", range, byteLength, caller);
+    throw outOfRange("byteLength", range, byteLength, makeLease);
   }
-  throw callError(result, operation, caller);
+  throw callError(result, operation, makeLease);
 }
 
 function moved(operation: string, caller?: Caller): Error {

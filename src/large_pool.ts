@@ -101,28 +101,12 @@ class LargePoolObject implements Disposable {
 
   /** Leases zero-filled memory. */
   alloc(byteLength: number, options?: AllocOptions): Handle {
-    return lease(
-      this.#id,
-      byteLength,
-      options,
-      OPTION_ZERO,
-      "LargePool.alloc",
-      this.alloc,
-      this.#handles,
-    );
+    return lease(this.#id, byteLength, options, OPTION_ZERO, "LargePool.alloc", this.#handles);
   }
 
   /** Leases memory with undefined contents. */
   allocUnsafe(byteLength: number, options?: AllocOptions): Handle {
-    return lease(
-      this.#id,
-      byteLength,
-      options,
-      0,
-      "LargePool.allocUnsafe",
-      this.allocUnsafe,
-      this.#handles,
-    );
+    return lease(this.#id, byteLength, options, 0, "LargePool.allocUnsafe", this.#handles);
   }
 
   /** Bytes of the ArrayBuffer that keeps the collector's budget up; 0 if there is none. */
