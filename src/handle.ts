@@ -92,6 +92,8 @@ class HandleObject implements Disposable {
   #windows: Window[] | null = null;
   /** The pool's set, if the pool can be closed by force. */
   #owner: HandleSet | null;
+  /** The leak registry knows it. */
+  #watched = false;
 
   private constructor(id: number, address: number, byteLength: number, owner: HandleSet | null) {
     this.#id = id;
@@ -195,7 +197,11 @@ class HandleObject implements Disposable {
     if (id <= 0) throw this.#gone("Handle.resize", this.resize);
     checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.resize);
     if (this.#held !== null && isMoved(this.#held)) throw moved("Handle.resize", this.resize);
-    if (this.#withdraw("Handle.resize", this.resize)) hf_unwrap(thread, id);
+    if (this.#withdraw("Handle.resize", this.resize)) {
+      hf_unwrap(thread, id);
+      // Until now its buffer's deallocator told when the handle was dropped.
+      this.#watch(id);
+    }
     const attempt = () => symbols.hf_resize(thread, id, byteLength);
     const status = recover(attempt(), attempt);
     if (status < Status.ok) throw callError(status, "Handle.resize", this.resize);
@@ -319,7 +325,7 @@ class HandleObject implements Disposable {
   [settle](): void {
     const id = this.#id;
     if (id <= 0) return;
-    if (this.#buffer === null && this.#windows === null) handleLost(this, id);
+    if (this.#buffer === null && this.#windows === null) this.#watch(id);
     this.#owner?.add(this);
   }
 
@@ -327,6 +333,13 @@ class HandleObject implements Disposable {
   [revoke](owner: HandleSet): void {
     if (this.#id <= 0 || this.#owner !== owner) return;
     this.#letGo();
+  }
+
+  /** Registers the handle for leaks, once. */
+  #watch(id: number): void {
+    if (this.#watched) return;
+    this.#watched = true;
+    handleLost(this, id);
   }
 
   #describe(operation: string): void {
