@@ -17,8 +17,14 @@ import type { AllocOptions, Handle, LargePool } from "holdfast";
 /** One chunk of an answer: large enough to keep a socket busy, small enough to be no burden. */
 const CHUNK_BYTES = 256 * 1024;
 
-/** The first lease of an upload that does not say how long it is; doubled whenever it is full. */
+/** The first lease of an upload that does not say how long it is. */
 const UNKNOWN_LENGTH_BYTES = 256 * 1024;
+
+/**
+ * By how much such a lease grows when it is full. Regions grow in place up to their size class, so
+ * small steps cost little, and a pool that is nearly full is not asked for twice what is needed.
+ */
+const GROWTH = 1.25;
 
 /** The body had more or fewer bytes than its content-length said. */
 export class WrongLength extends Error {
@@ -47,7 +53,7 @@ export async function receive(
       const end = receivedBytes + chunk.byteLength;
       if (end > handle.byteLength) {
         if (declaredBytes !== null) throw new WrongLength(declaredBytes, end);
-        handle.resize(Math.max(end, 2 * handle.byteLength));
+        handle.resize(Math.max(end, Math.ceil(GROWTH * handle.byteLength)));
       }
       handle.view(Uint8Array, receivedBytes, chunk.byteLength).set(chunk);
       discard(chunk);
