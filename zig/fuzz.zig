@@ -13,6 +13,7 @@
 //! no other result would mean anything. One thread; memory as each fuzzer needs.
 
 const std = @import("std");
+const engine = @import("engine/engine_fuzz.zig");
 
 const Fuzzer = struct {
     name: []const u8,
@@ -23,6 +24,8 @@ const Fuzzer = struct {
 };
 
 const fuzzers = [_]Fuzzer{
+    .{ .name = "engine", .run = engine.fuzz, .smoke_events = 20_000 },
+    .{ .name = "refused", .run = engine.fuzzRefusals, .smoke_events = 60 },
     .{ .name = "canary", .run = canary, .smoke_events = 10_000, .expected = .fails },
 };
 

@@ -28,4 +28,6 @@ comptime {
     _ = @import("heap/large_pool_test.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");
+    _ = @import("engine/threads_test.zig");
+    _ = @import("engine/engine_fuzz.zig");
 }

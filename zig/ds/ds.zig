@@ -34,3 +34,6 @@ pub const BitSet = @import("bit_set.zig").BitSet;
 pub const BitSet512 = @import("bit_set.zig").BitSet512;
 pub const size_class = @import("size_class.zig");
 pub const memory = @import("memory.zig");
+
+/// Switches that bring back designed-out faults, in test builds only.
+pub const fault = @import("fault.zig").fault;

@@ -74,7 +74,11 @@ var leases: [leases_max]Lease = undefined;
 var leases_count: u32 = 0;
 var next_number: u32 = 0;
 /// Operations that this schedule leaves out, so that others come in long rows.
-var disabled: u32 = 0;
+var disabled: [4]u32 = undefined;
+/// The longest ways to a mistake have schedules of their own: a lease that thread 1 wrapped and
+/// holds, thread 2 drops a wrap of, and thread 3 frees after it was handed over; and one that its
+/// owner writes to under a wrap of its own, and frees.
+var plot: enum { mixed, hand_over, write_and_free } = .mixed;
 /// Wraps that thread 1 makes before all else.
 var opening: u32 = 0;
 var gates: [indexes + 1]Sim.Atomic(u32) = undefined;
@@ -85,22 +89,32 @@ fn setup() void {
     caches = @splat(.{});
     leases_count = 0;
     next_number = 0;
-    disabled = below(1 << 11) & below(1 << 11);
+    disabled = @splat(below(1 << 11) & below(1 << 11) & ~@as(u32, 1 << 3));
     opening = below(4);
-    gates = @splat(.init(0));
+    plot = switch (below(8)) {
+        0 => .hand_over,
+        1 => .write_and_free,
+        else => .mixed,
+    };
+    if (plot == .mixed) return;
+    opening = 2;
+    disabled[1] = if (plot == .hand_over) ~@as(u32, 1 << 1 | 1 << 6) else ~@as(u32, 1 << 3 | 1 << 5);
+    disabled[2] = ~@as(u32, 1 << 7);
+    disabled[3] = if (plot == .hand_over) ~@as(u32, 1 << 3) else disabled[2];
 }
 
 fn body(thread: u8) void {
     const cache = &caches[thread];
-    begin(thread, cache);
+    if (plot == .mixed or thread == 1) begin(thread, cache);
     if (thread == 1 and opening > 0) {
         // Some mistakes need a lease that has seen a lot already.
         for (0..opening) |_| wrap(thread, &leases[leases_count - 1]);
     }
     for (0..6) |_| {
+        if (below(2) == 0) Sim.pause();
         const lease = any() orelse continue;
-        const operation = below(11);
-        if (disabled >> @intCast(operation) & 1 == 1) continue;
+        var operation = below(11);
+        while (disabled[thread] >> @intCast(operation) & 1 == 1) operation = below(11);
         switch (operation) {
             0 => begin(thread, cache),
             1 => if (lease.owner == thread and !lease.looked) {
@@ -158,13 +172,14 @@ fn begin(thread: u8, cache: *Table.Cache) void {
         .owner = thread,
         .named = thread,
         .number = number,
-        .gated = below(2) == 0,
+        .gated = plot == .hand_over or below(2) == 0,
     });
 }
 
 /// Takes over a handle that its owner let go of without telling anyone properly.
 fn receive(thread: u8, lease: *Lease) void {
-    if (lease.owner != 0 or lease.phase != .live or lease.wraps > 0) return;
+    // Once wrapped, the word may look as it did before the payload changed.
+    if (lease.owner != 0 or lease.phase != .live or lease.wraps_most > 0) return;
     lease.owner = thread;
     const entry = table.find(lease.handle) catch {
         lease.owner = 0;
@@ -225,7 +240,7 @@ fn wrap(thread: u8, lease: *Lease) void {
     lease.wraps_most = @max(lease.wraps_most, lease.wraps);
     lease.looked = false;
     if (lease.gated) _ = gates[Table.indexOf(lease.handle)].fetchAdd(1, .release, .model_gate);
-    if (lease.wraps == 1 or below(2) == 0) lease.loose += 1 else lease.holds += 1;
+    if (lease.wraps == 1 or (plot == .mixed and below(2) == 0)) lease.loose += 1 else lease.holds += 1;
 }
 
 /// A wrap of its own keeps the lease from ending, so the owner may write the payload meanwhile.
