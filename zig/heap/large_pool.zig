@@ -280,11 +280,13 @@ pub fn LargePool(comptime Table: type) type {
             };
             region.flavor = flavor;
             region.state = .free;
+            // Read before a thief can take the region and give it to a tenant of another length.
+            const lease_bytes = region.lease_bytes;
             cache.pushRegion(class, flavor, index, region);
             cache.lock.leave();
             cache.counters.count(class, .deallocations, 1);
-            cache.counters.add(.allocated_bytes, 0 -% @as(u64, region.lease_bytes));
-            cache.counters.add(.active_bytes, 0 -% @as(u64, pageRound(region.lease_bytes)));
+            cache.counters.add(.allocated_bytes, 0 -% @as(u64, lease_bytes));
+            cache.counters.add(.active_bytes, 0 -% @as(u64, pageRound(lease_bytes)));
             self.wakeIfAsleep();
             return true;
         }
@@ -491,7 +493,13 @@ pub fn LargePool(comptime Table: type) type {
             else
                 classBytes(class);
             if (self.table.mappings.load(.monotonic, .count) + mappings_spare > Os.mapLimit()) {
-                failure.* = .{ .requested = need, .bound = Os.mapLimit(), .current = self.table.mappings.load(.monotonic, .count) };
+                failure.* = .{
+                    // With a call but no errno: the bound is the mappings', not bytes.
+                    .call = .mmap,
+                    .requested = need,
+                    .bound = Os.mapLimit(),
+                    .current = self.table.mappings.load(.monotonic, .count),
+                };
                 return error.Limit;
             }
             var count: u32 = if (want.kind == .hugetlb) 1 else self.growth(class);
@@ -685,7 +693,7 @@ pub fn LargePool(comptime Table: type) type {
             const mappings = self.table.mappings.fetchAdd(change, .monotonic, .count);
             if (splits > 0 and mappings + mappings_spare > Os.mapLimit()) {
                 _ = self.table.mappings.fetchSub(change, .monotonic, .count);
-                failure.* = .{ .requested = bytes, .bound = Os.mapLimit(), .current = mappings };
+                failure.* = .{ .call = .mlock, .requested = bytes, .bound = Os.mapLimit(), .current = mappings };
                 return error.Limit;
             }
             const errno = Os.lock(ptr, bytes);
