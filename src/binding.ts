@@ -83,6 +83,8 @@ function failureDetails(status: number): FailureDetails {
   const current = block[BLOCK_CURRENT] as number;
   if (bound !== 0) details.bound = bound;
   if (current !== 0) details.current = current;
+  // A limit with a system call that was not made: its bound counts mappings.
+  details.countsMappings = status === Status.limit && errno === 0 && block[BLOCK_SYSTEM_CALL] !== 0;
   return details;
 }
 

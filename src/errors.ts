@@ -36,6 +36,8 @@ export interface FailureDetails {
   /** The bound that was met, and how much of it was in use: bytes, or a count for BUSY. */
   bound?: number;
   current?: number;
+  /** The bound of a LIMIT counts mappings of the process, not bytes. */
+  countsMappings?: boolean;
   errno?: number;
   /** Name of the system call that refused. */
   syscall?: string;
@@ -169,6 +171,9 @@ function sentence(code: HoldfastCode, details: FailureDetails): string {
     case "OUT_OF_MEMORY":
       return `the system has no memory for ${wanted}. Free handles, call trim(), or ask for less`;
     case "LIMIT":
+      if (details.countsMappings) {
+        return `${wanted} would need more mappings than a process may have: ${details.current} of ${details.bound} are in use. Free handles, lock fewer small ones, or raise vm.max_map_count`;
+      }
       return `${wanted} would pass the limit${bound ? ` of ${bound}` : ""}${
         current ? `, of which ${current} are in use` : ""
       }. Free handles or raise limitBytes`;
