@@ -21,6 +21,8 @@ pub fn Clock(comptime Engine: type) type {
     const Os = Engine.System;
     return struct {
         running: Sync.Atomic(u32) = .init(0),
+        /// Threads that may still look at the engine, `running` or about to end.
+        alive: Sync.Atomic(u32) = .init(0),
         /// Raised to make the thread look again; it sleeps on this word.
         bell: Sync.Atomic(u32) = .init(0),
         due: [256]u64 = @splat(0),
@@ -32,7 +34,10 @@ pub fn Clock(comptime Engine: type) type {
             if (!wanted(engine)) return;
             // Acquire: pairs with the release of the thread that ended.
             if (self.running.cmpxchg(0, 1, .acquire, .monotonic, .clock_start) != null) return;
-            if (Os.spawn(run, engine) != 0) self.running.store(0, .release, .clock_start);
+            _ = self.alive.fetchAdd(1, .monotonic, .clock_alive);
+            if (Os.spawn(run, engine) == 0) return;
+            _ = self.alive.fetchSub(1, .monotonic, .clock_alive);
+            self.running.store(0, .release, .clock_start);
         }
 
         /// Wakes the thread, wherever it sleeps.
@@ -47,9 +52,10 @@ pub fn Clock(comptime Engine: type) type {
             for (&engine.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
                 pool.options.background = false;
             };
-            while (self.running.load(.acquire, .clock_start) != 0) {
+            // Acquire: pairs with the release at the thread's end, its last look at the engine.
+            while (self.alive.load(.acquire, .clock_alive) != 0) {
                 self.wake(engine);
-                Os.wait(&self.running.raw, 1, 1_000_000);
+                Os.wait(&self.bell.raw, self.bell.load(.monotonic, .bell), 1_000_000);
             }
         }
 
@@ -65,12 +71,12 @@ pub fn Clock(comptime Engine: type) type {
         fn run(argument: ?*anyopaque) callconv(.c) ?*anyopaque {
             const engine: *Engine = @ptrCast(@alignCast(argument.?));
             const self = &engine.clock;
+            defer _ = self.alive.fetchSub(1, .release, .clock_alive);
             Os.nameThread("holdfast");
             while (true) {
                 const bell = self.bell.load(.acquire, .bell);
                 if (!wanted(engine)) {
                     self.running.store(0, .release, .clock_start);
-                    Os.wake(&self.running.raw, 1);
                     // A pool may have asked between the look and the store: then one of us starts.
                     self.ensure(engine);
                     return null;
