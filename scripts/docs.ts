@@ -11,7 +11,7 @@
  * Links to other sites are not followed. Exit 1 with one line for each thing that is wrong.
  */
 import { existsSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { ensureLibrary } from "./library-build.ts";
 import { root } from "./toolchain.ts";
 
@@ -22,6 +22,11 @@ const OUTPUT_HEADER = "// Prints:\n";
 export async function listExamples(): Promise<string[]> {
   const names = await Array.fromAsync(new Bun.Glob("*.ts").scan(join(root, "examples")));
   return names.sort();
+}
+
+async function listDocuments(): Promise<string[]> {
+  const found = DOCUMENTS.map((pattern) => Array.fromAsync(new Bun.Glob(pattern).scan(root)));
+  return (await Promise.all(found)).flat().sort();
 }
 
 /** What an example says it prints: the lines of its last comment. */
@@ -57,12 +62,13 @@ function fencesOf(markdown: string): Fence[] {
   }));
 }
 
-async function quotationFault({ source, text }: Fence): Promise<string | undefined> {
+async function quotationFaults({ source, text }: Fence): Promise<string[]> {
   const start = text.split("\n")[0];
-  if (!source) return `the block "${start}" does not say which file it quotes`;
+  if (!source) return [`the block "${start}" does not say which file it quotes`];
   const file = Bun.file(join(root, source));
-  if (!(await file.exists())) return `there is no ${source} to quote`;
-  if (!(await file.text()).includes(text)) return `${source} does not have the lines of "${start}"`;
+  if (!(await file.exists())) return [`there is no ${source} to quote`];
+  if ((await file.text()).includes(text)) return [];
+  return [`${source} does not have the lines of the block "${start}"`];
 }
 
 /** npm's own commands that the documents may use. */
@@ -138,42 +144,34 @@ async function exportFaults(): Promise<string[]> {
   return missing.map((name) => `README.md does not name the export ${name}`);
 }
 
+/** Everything that is wrong with the documents; nothing is run. */
+export async function documentFaults(): Promise<string[]> {
+  const faults = await exportFaults();
+  for (const name of await listDocuments()) {
+    const path = join(root, name);
+    const markdown = await Bun.file(path).text();
+    const found = await linkFaults(path, markdown);
+    for (const fence of fencesOf(markdown)) {
+      if (fence.language === "ts") found.push(...(await quotationFaults(fence)));
+      if (fence.language === "sh") found.push(...(await commandFaults(fence)));
+    }
+    faults.push(...found.map((fault) => `${name}: ${fault}`));
+  }
+  return faults;
+}
+
 async function main(): Promise<number> {
   ensureLibrary();
-  const faults: string[] = [];
-
+  const faults = await documentFaults();
   const examples = await listExamples();
   for (const name of examples) {
     const fault = await exampleFault(name);
     if (fault) faults.push(`examples/${name}: ${fault}`);
   }
-
-  const documents: string[] = [];
-  for (const pattern of DOCUMENTS) {
-    documents.push(...(await Array.fromAsync(new Bun.Glob(pattern).scan(root))));
-  }
-  let quotations = 0;
-  for (const name of documents.sort()) {
-    const path = join(root, name);
-    const markdown = await Bun.file(path).text();
-    const found = await linkFaults(path, markdown);
-    for (const fence of fencesOf(markdown)) {
-      if (fence.language === "ts") {
-        quotations++;
-        const fault = await quotationFault(fence);
-        if (fault) found.push(fault);
-      }
-      if (fence.language === "sh") found.push(...(await commandFaults(fence)));
-    }
-    faults.push(...found.map((fault) => `${relative(root, path)}: ${fault}`));
-  }
-  faults.push(...(await exportFaults()));
-
   for (const fault of faults) console.error(fault);
-  console.log(
-    `${examples.length} examples run, ${documents.length} documents read, ` +
-      `${quotations} quotations compared: ${faults.length === 0 ? "all true" : `${faults.length} wrong`}`,
-  );
+  const documents = await listDocuments();
+  const verdict = faults.length === 0 ? "all true" : `${faults.length} wrong`;
+  console.log(`${examples.length} examples run, ${documents.length} documents read: ${verdict}`);
   return faults.length === 0 ? 0 : 1;
 }
 

@@ -18,7 +18,7 @@ let server: BlobServer;
 
 beforeEach(() => {
   pool = new LargePool({ limitBytes: LIMIT_BYTES });
-  server = startServer({ pool, limitBytes: LIMIT_BYTES, idleSeconds: 5 });
+  server = startServer({ pool, idleSeconds: 5 });
 });
 
 afterEach(async () => {
@@ -186,6 +186,14 @@ test("a body longer than the pool's limit is refused before it is read", async (
   const head = `PUT /blobs/a HTTP/1.1\r\nHost: x\r\nContent-Length: ${LIMIT_BYTES + 1}\r\n\r\n`;
   expect(await raw([head], "half-close")).toStartWith("HTTP/1.1 413");
   expect(pool.stats().liveHandles).toBe(0);
+});
+
+test("a pool without a limit takes bodies longer than Bun's own default", async () => {
+  await using unlimited = startServer({ pool: new LargePool() });
+  const body = pattern(130 * MIB);
+  const target = new URL("blobs/a", unlimited.url);
+  expect((await fetch(target, { method: "PUT", body })).status).toBe(201);
+  expect(sha(await (await fetch(target)).bytes())).toBe(sha(body));
 });
 
 for (const end of ["destroy", "half-close"] as const) {

@@ -23,10 +23,10 @@ export interface ServerOptions {
   /** 0, the default: any free port. */
   port?: number;
   hostname?: string;
-  /** The most that may be stored, in flight or live, and the longest body. Default: 1 GiB. */
-  limitBytes?: number;
-  /** The pool to store in; by default the server makes one with `limitBytes` and closes it. */
+  /** The pool to store in. Its limit is the most that may be stored, and the longest body. */
   pool?: LargePool;
+  /** Without a pool: the limit of the one that the server makes, and closes. Default: 1 GiB. */
+  limitBytes?: number;
   /** How each blob's memory is asked for. */
   memory?: Pick<AllocOptions, "pages" | "lock" | "prefault">;
   /** Seconds after which a silent connection is closed and its upload given up. Default: 30. */
@@ -44,14 +44,16 @@ export interface BlobServer extends AsyncDisposable {
 const DEFAULT_LIMIT_BYTES = 1024 ** 3;
 
 export function startServer(options: ServerOptions = {}): BlobServer {
-  const limitBytes = options.limitBytes ?? DEFAULT_LIMIT_BYTES;
-  const pool = options.pool ?? new LargePool({ limitBytes });
+  const pool =
+    options.pool ?? new LargePool({ limitBytes: options.limitBytes ?? DEFAULT_LIMIT_BYTES });
+  const { limitBytes } = pool.stats();
   const store = new BlobStore(pool, options.memory);
 
   const server = Bun.serve({
     port: options.port ?? 0,
     hostname: options.hostname ?? "127.0.0.1",
-    maxRequestBodySize: limitBytes,
+    // A pool without a limit says -1.
+    maxRequestBodySize: limitBytes < 0 ? Number.MAX_SAFE_INTEGER : limitBytes,
     idleTimeout: options.idleSeconds ?? 30,
     routes: {
       "/blobs/:name": {
