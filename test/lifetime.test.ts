@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { alloc, allocUnsafe, type Handle, LargePool } from "holdfast";
+import { alloc, type Handle, LargePool } from "holdfast";
 import { codeOf, collect, until } from "./fixtures/waiting.ts";
 
 const MiB = 2 ** 20;
