@@ -34,7 +34,12 @@ const zigFloors: Record<string, number> = { ds: 0, os: 1, region: 2, heap: 3, en
 const contractFloor = 5;
 const rootFloor = 6;
 /** Roots that list files inside folders, because that is what they are for. */
-const registries = ["zig/unit_tests.zig", "zig/fuzz.zig", "zig/schedules.zig"];
+const registries = [
+  "zig/unit_tests.zig",
+  "zig/fuzz.zig",
+  "zig/schedules.zig",
+  "zig/race_tests.zig",
+];
 /** Not floors: programs of the build, and what only tests and fuzzers may import. */
 const beside = ["tools", "testing"];
 
