@@ -15,6 +15,7 @@ comptime {
     _ = @import("ds/remote_stack.zig");
     _ = @import("ds/size_class.zig");
     _ = @import("ds/tagged_stack.zig");
+    _ = @import("race_tests.zig");
     _ = @import("schedules.zig");
     // Floor 1
     _ = @import("os/fake.zig");
@@ -25,6 +26,7 @@ comptime {
     // Floor 2
     _ = @import("region/region.zig");
     // Floor 3
+    _ = @import("heap/faults_test.zig");
     _ = @import("heap/large_pool_test.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");
