@@ -61,6 +61,8 @@ export class RegionRecord {
   windows: Window[] | null = null;
   /** For regions of page runs: what each page's lease hands out, while it is free. */
   anchors: (Anchor | null)[] | null = null;
+  /** Anchors that leases have now, dropped ones included. */
+  anchorsLeased = 0;
 
   constructor(region: number, epoch: number, address: number, byteLength: number) {
     this.region = region;
@@ -124,8 +126,9 @@ export function give(held: RegionRecord | Anchor): void {
     return;
   }
   held.lost.handle = 0;
-  const anchors = held.record.anchors as (Anchor | null)[];
-  anchors[held.page] = held;
+  const { record, page } = held;
+  record.anchorsLeased--;
+  (record.anchors as (Anchor | null)[])[page] = held;
 }
 
 /** Whether the program has given the region's ArrayBuffer away. */
@@ -193,13 +196,14 @@ function takeAnchor(cached: RegionRecord | null, handle: number): Anchor {
   if (record === null || record.epoch !== block[BLOCK_REGION_EPOCH] || record.buffer.detached) {
     // Leases of the old record may be live: it goes with the last of them.
     record = newRecord();
-    record.anchors = new Array(record.byteLength / pageBytes).fill(null);
     records[record.region] = record;
   }
+  // A region may serve pages after it served a whole lease, with the same wrap.
+  record.anchors ??= new Array(record.byteLength / pageBytes).fill(null);
   const page = ((block[BLOCK_ADDRESS] as number) - record.address) / pageBytes;
-  const anchors = record.anchors as (Anchor | null)[];
-  const anchor = anchors[page] ?? new Anchor(record, page);
-  anchors[page] = null;
+  const anchor = record.anchors[page] ?? new Anchor(record, page);
+  record.anchors[page] = null;
+  record.anchorsLeased++;
   anchor.lost.handle = handle;
   return anchor;
 }
@@ -233,7 +237,7 @@ function wrapRegion(record: RegionRecord, byteOffset: number, byteLength: number
 
 /** Lets go of a record that no lease has. Kept views become empty, pinned ones follow later. */
 function retire(record: RegionRecord): void {
-  if (record.anchors !== null) return;
+  if (record.anchorsLeased > 0) return;
   if (!record.buffer.detached) detach(record.buffer);
   for (const { buffer } of record.windows ?? []) if (!buffer.detached) detach(buffer);
 }
