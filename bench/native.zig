@@ -47,12 +47,18 @@ fn carryOut(peer: *const peers.Peer, line: []const u8) !void {
     for (&numbers) |*number| {
         number.* = try std.fmt.parseInt(u64, words.next() orelse return error.TooFew, 10);
     }
+    switch (peer.face) {
+        inline else => |*face| try measure(face, workload, numbers),
+    }
+}
+
+fn measure(face: anytype, workload: Workload, numbers: [3]u64) !void {
     const timing = switch (workload) {
-        .pairs => try large.pairs(peer, numbers[0], numbers[1], numbers[2] != 0),
-        .batches => try large.batches(peer, numbers[0], numbers[1], numbers[2] != 0),
-        .handover => try large.handover(peer, numbers[0], numbers[1], numbers[2] != 0),
+        .pairs => try large.pairs(face, numbers[0], numbers[1], numbers[2] != 0),
+        .batches => try large.batches(face, numbers[0], numbers[1], numbers[2] != 0),
+        .handover => try large.handover(face, numbers[0], numbers[1], numbers[2] != 0),
         .burst => {
-            const resident = try large.burst(peer, numbers[0], numbers[1]);
+            const resident = try large.burst(face, numbers[0], numbers[1]);
             return say("ok {d} {d} {d}\n", .{ resident.start, resident.peak, resident.end });
         },
     };

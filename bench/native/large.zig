@@ -5,11 +5,11 @@
 //! rows compare allocators, not page faults. Addresses are folded into `hash`, which the caller
 //! prints, so that no call can be thought away.
 //!
-//! One operation is one allocation and its free.
+//! One operation is one allocation and its free. `face` is a pointer to one of the shapes of call in
+//! peer.zig; each workload is compiled for each.
 
 const std = @import("std");
 const machine = @import("machine.zig");
-const Peer = @import("peer.zig").Peer;
 
 pub const live_count = 64;
 
@@ -17,60 +17,57 @@ pub const Timing = struct { ns: u64, operations: u64, hash: u64 };
 pub const Resident = struct { start: u64, peak: u64, end: u64 };
 
 /// N1: one block, allocated and freed again and again.
-pub fn pairs(peer: *const Peer, bytes: usize, count: u64, fault: bool) !Timing {
-    try faultIn(peer, bytes, 1, fault);
-    _ = try pairsLoop(peer, bytes, count / 10 + 1);
+pub fn pairs(face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
+    try faultIn(face, bytes, 1, fault);
+    _ = try pairsLoop(face, bytes, count / 10 + 1);
     const start = machine.now();
-    const hash = try pairsLoop(peer, bytes, count);
+    const hash = try pairsLoop(face, bytes, count);
     return .{ .ns = machine.now() - start, .operations = count, .hash = hash };
 }
 
-fn pairsLoop(peer: *const Peer, bytes: usize, count: u64) !u64 {
-    const alloc = peer.alloc;
-    const free = peer.free;
+fn pairsLoop(face: anytype, bytes: usize, count: u64) !u64 {
     var hash: u64 = 0;
     for (0..count) |_| {
-        const block = alloc(bytes) orelse return error.OutOfMemory;
+        const block = face.alloc(bytes) orelse return error.OutOfMemory;
         hash +%= @intFromPtr(block);
-        free(block, bytes);
+        face.free(block, bytes);
     }
     return hash;
 }
 
 /// N2: 64 blocks allocated, then all freed in the order of their allocation.
-pub fn batches(peer: *const Peer, bytes: usize, count: u64, fault: bool) !Timing {
+pub fn batches(face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
     const cycles = (count + live_count - 1) / live_count;
-    try faultIn(peer, bytes, live_count, fault);
-    _ = try batchesLoop(peer, bytes, cycles / 10 + 1);
+    try faultIn(face, bytes, live_count, fault);
+    _ = try batchesLoop(face, bytes, cycles / 10 + 1);
     const start = machine.now();
-    const hash = try batchesLoop(peer, bytes, cycles);
+    const hash = try batchesLoop(face, bytes, cycles);
     return .{ .ns = machine.now() - start, .operations = cycles * live_count, .hash = hash };
 }
 
-fn batchesLoop(peer: *const Peer, bytes: usize, cycles: u64) !u64 {
-    const alloc = peer.alloc;
-    const free = peer.free;
+fn batchesLoop(face: anytype, bytes: usize, cycles: u64) !u64 {
     var blocks: [live_count]*anyopaque = undefined;
     var hash: u64 = 0;
     for (0..cycles) |_| {
         for (&blocks) |*block| {
-            block.* = alloc(bytes) orelse return error.OutOfMemory;
+            block.* = face.alloc(bytes) orelse return error.OutOfMemory;
             hash +%= @intFromPtr(block.*);
         }
-        for (blocks) |block| free(block, bytes);
+        for (blocks) |block| face.free(block, bytes);
     }
     return hash;
 }
 
 /// N3: this thread allocates 64 blocks, another on the next CPU frees them. Each thread clocks its
 /// own 64 calls; waiting for one's turn is nobody's work and is not counted.
-pub fn handover(peer: *const Peer, bytes: usize, count: u64, fault: bool) !Timing {
+pub fn handover(face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
     const cycles = (count + live_count - 1) / live_count;
-    var exchange: Exchange = .{ .peer = peer, .bytes = bytes };
-    try faultIn(peer, bytes, live_count, fault);
-    const thread = try std.Thread.spawn(.{}, Exchange.freeAll, .{&exchange});
+    const Swap = Exchange(@TypeOf(face));
+    var exchange: Swap = .{ .face = face, .bytes = bytes };
+    try faultIn(face, bytes, live_count, fault);
+    const thread = try std.Thread.spawn(.{}, Swap.freeAll, .{&exchange});
     defer thread.join();
-    defer exchange.turn.store(Exchange.stop, .release);
+    defer exchange.turn.store(Swap.stop, .release);
     for (0..cycles / 10 + 1) |_| try exchange.allocAll();
     // The other thread reads this only after its next turn began.
     exchange.alloc_ns = 0;
@@ -83,97 +80,99 @@ pub fn handover(peer: *const Peer, bytes: usize, count: u64, fault: bool) !Timin
     };
 }
 
-const Exchange = struct {
-    const allocating = 0;
-    const freeing = 1;
-    const stop = 2;
-    const refused = 3;
+fn Exchange(comptime Face: type) type {
+    return struct {
+        const Self = @This();
+        const allocating = 0;
+        const freeing = 1;
+        const stop = 2;
+        const refused = 3;
 
-    peer: *const Peer,
-    bytes: usize,
-    blocks: [live_count]*anyopaque = undefined,
-    hash: u64 = 0,
-    alloc_ns: u64 = 0,
-    free_ns: u64 = 0,
-    turn: std.atomic.Value(u32) align(128) = .init(allocating),
+        face: Face,
+        bytes: usize,
+        blocks: [live_count]*anyopaque = undefined,
+        hash: u64 = 0,
+        alloc_ns: u64 = 0,
+        free_ns: u64 = 0,
+        turn: std.atomic.Value(u32) align(128) = .init(allocating),
 
-    /// One cycle: allocate, hand over, wait until all is freed.
-    fn allocAll(exchange: *Exchange) !void {
-        const alloc = exchange.peer.alloc;
-        const start = machine.now();
-        for (&exchange.blocks) |*block| {
-            block.* = alloc(exchange.bytes) orelse return error.OutOfMemory;
-            exchange.hash +%= @intFromPtr(block.*);
-        }
-        exchange.alloc_ns += machine.now() - start;
-        // Pairs with the acquire in `await`: the blocks and the sums are the other thread's now.
-        exchange.turn.store(freeing, .release);
-        if (exchange.await(freeing) == refused) return error.ThreadRefused;
-    }
-
-    fn freeAll(exchange: *Exchange) void {
-        _ = machine.pin(1);
-        exchange.peer.threadStart() catch {
-            while (exchange.await(allocating) != stop) exchange.turn.store(refused, .release);
-            return;
-        };
-        defer exchange.peer.threadEnd();
-        const free = exchange.peer.free;
-        while (exchange.await(allocating) == freeing) {
+        /// One cycle: allocate, hand over, wait until all is freed.
+        fn allocAll(exchange: *Self) !void {
+            const face = exchange.face;
             const start = machine.now();
-            for (exchange.blocks) |block| free(block, exchange.bytes);
-            exchange.free_ns += machine.now() - start;
-            exchange.turn.store(allocating, .release);
+            for (&exchange.blocks) |*block| {
+                block.* = face.alloc(exchange.bytes) orelse return error.OutOfMemory;
+                exchange.hash +%= @intFromPtr(block.*);
+            }
+            exchange.alloc_ns += machine.now() - start;
+            // Pairs with the acquire in `await`: the blocks and the sums are the other thread's now.
+            exchange.turn.store(freeing, .release);
+            if (exchange.await(freeing) == refused) return error.ThreadRefused;
         }
-    }
 
-    /// Waits until it is no longer `current`'s turn, without leaving the CPU unless others want it.
-    fn await(exchange: *Exchange, current: u32) u32 {
-        var spins: u32 = 0;
-        while (true) : (spins += 1) {
-            const turn = exchange.turn.load(.acquire);
-            if (turn != current) return turn;
-            std.atomic.spinLoopHint();
-            if (spins % 4096 == 4095) std.Thread.yield() catch {};
+        fn freeAll(exchange: *Self) void {
+            _ = machine.pin(1);
+            const face = exchange.face.forThread() catch {
+                while (exchange.await(allocating) != stop) exchange.turn.store(refused, .release);
+                return;
+            };
+            defer face.threadEnd();
+            while (exchange.await(allocating) == freeing) {
+                const start = machine.now();
+                for (exchange.blocks) |block| face.free(block, exchange.bytes);
+                exchange.free_ns += machine.now() - start;
+                exchange.turn.store(allocating, .release);
+            }
         }
-    }
-};
+
+        /// Waits until it is no longer `current`'s turn, without leaving the CPU unless others want it.
+        fn await(exchange: *Self, current: u32) u32 {
+            var spins: u32 = 0;
+            while (true) : (spins += 1) {
+                const turn = exchange.turn.load(.acquire);
+                if (turn != current) return turn;
+                std.atomic.spinLoopHint();
+                if (spins % 4096 == 4095) std.Thread.yield() catch {};
+            }
+        }
+    };
+}
 
 /// N10: a burst up to `total` bytes in blocks of 2, 4, 16 and 32 MiB, all touched, all freed, then
 /// `idle_ms` without a call. The first pair before `start` is there so that what any allocator sets
 /// up once is not taken for memory it kept.
-pub fn burst(peer: *const Peer, total: usize, idle_ms: u64) !Resident {
+pub fn burst(face: anytype, total: usize, idle_ms: u64) !Resident {
     const sizes = [_]usize{ 2 << 20, 4 << 20, 16 << 20, 32 << 20 };
     var blocks: [1024]struct { ptr: *anyopaque, bytes: usize } = undefined;
     var count: usize = 0;
     var result: Resident = undefined;
 
     for (&blocks) |*block| block.* = .{ .ptr = undefined, .bytes = 0 };
-    const first = peer.alloc(sizes[0]) orelse return error.OutOfMemory;
-    peer.free(first, sizes[0]);
+    const first = face.alloc(sizes[0]) orelse return error.OutOfMemory;
+    face.free(first, sizes[0]);
     result.start = machine.residentBytes();
     for (sizes) |bytes| {
         var taken: usize = 0;
         while (taken + bytes <= total / sizes.len) : (taken += bytes) {
-            const block = peer.alloc(bytes) orelse return error.OutOfMemory;
+            const block = face.alloc(bytes) orelse return error.OutOfMemory;
             machine.touch(block, bytes);
             blocks[count] = .{ .ptr = block, .bytes = bytes };
             count += 1;
         }
     }
     result.peak = machine.residentBytes();
-    for (blocks[0..count]) |block| peer.free(block.ptr, block.bytes);
+    for (blocks[0..count]) |block| face.free(block.ptr, block.bytes);
     machine.sleep(idle_ms);
     result.end = machine.residentBytes();
     return result;
 }
 
 /// Allocates `count` blocks, makes them resident if asked, and frees them.
-fn faultIn(peer: *const Peer, bytes: usize, count: usize, fault: bool) !void {
+fn faultIn(face: anytype, bytes: usize, count: usize, fault: bool) !void {
     var blocks: [live_count]*anyopaque = undefined;
     for (blocks[0..count]) |*block| {
-        block.* = peer.alloc(bytes) orelse return error.OutOfMemory;
+        block.* = face.alloc(bytes) orelse return error.OutOfMemory;
         if (fault) machine.touch(block.*, bytes);
     }
-    for (blocks[0..count]) |block| peer.free(block, bytes);
+    for (blocks[0..count]) |block| face.free(block, bytes);
 }

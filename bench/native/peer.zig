@@ -6,48 +6,90 @@
 //! are looked up in their own handle, so the process keeps using glibc for itself. The peers of the
 //! Rust registry export `peer_alloc` and `peer_free` (`bench/peers/`).
 //!
-//! holdfast's C face wants the thread's index and the pool as arguments. `Holdfast` adds them from a
-//! thread-local of this executable and jumps on; that costs it a nanosecond that the others save.
+//! holdfast's C face wants the thread's index and the pool as arguments. The workloads are compiled
+//! twice, once for each shape of call (`Plain`, `Indexed`), so that nobody pays for an adapter.
 //!
-//! Thread rule: `open` once, at start, on the main thread; `threadStart` on each further thread.
+//! Thread rule: `open` once, at start, on the main thread; `forThread` on each further thread.
 
 const std = @import("std");
 
-pub const Alloc = *const fn (usize) callconv(.c) ?*anyopaque;
-pub const Free = *const fn (?*anyopaque, usize) callconv(.c) void;
+const Alloc = *const fn (usize) callconv(.c) ?*anyopaque;
+const Free = *const fn (?*anyopaque, usize) callconv(.c) void;
+
+/// `malloc` and `free` as most of the world has them.
+pub const Plain = struct {
+    allocate: Alloc,
+    /// The second argument is the size asked for; a `free` of one argument ignores its register.
+    release: Free,
+
+    pub inline fn alloc(face: *const Plain, bytes: usize) ?*anyopaque {
+        return face.allocate(bytes);
+    }
+
+    pub inline fn free(face: *const Plain, block: *anyopaque, bytes: usize) void {
+        face.release(block, bytes);
+    }
+
+    pub fn forThread(face: *const Plain) !Plain {
+        return face.*;
+    }
+
+    pub fn threadEnd(_: *const Plain) void {}
+};
+
+/// holdfast's regions by address: every call names its thread and its pool.
+pub const Indexed = struct {
+    region_alloc: *const fn (u32, u32, usize, ?*usize) callconv(.c) ?*anyopaque,
+    region_free: *const fn (u32, u32, ?*anyopaque) callconv(.c) i32,
+    attach: *const fn () callconv(.c) f64,
+    detach: *const fn (u32) callconv(.c) i32,
+    pool: u32,
+    thread: u32 = 0,
+
+    pub inline fn alloc(face: *const Indexed, bytes: usize) ?*anyopaque {
+        return face.region_alloc(face.thread, face.pool, bytes, null);
+    }
+
+    /// The status is not looked at, as nobody else has one; `open` has seen a free succeed, and a
+    /// pool that refused them would run the workload out of memory.
+    pub inline fn free(face: *const Indexed, block: *anyopaque, _: usize) void {
+        _ = face.region_free(face.thread, face.pool, block);
+    }
+
+    /// The same face for the calling thread.
+    pub fn forThread(face: *const Indexed) !Indexed {
+        const index = face.attach();
+        if (index < 0) return error.ThreadRefused;
+        var own = face.*;
+        own.thread = @trunc(index);
+        return own;
+    }
+
+    pub fn threadEnd(face: *const Indexed) void {
+        _ = face.detach(face.thread);
+    }
+};
 
 pub const Peer = struct {
-    name: []const u8,
     version: []const u8,
-    alloc: Alloc,
-    /// The second argument is the size asked for; a `free` of one argument ignores its register.
-    free: Free,
-    thread_start: ?*const fn () callconv(.c) bool = null,
-    thread_end: ?*const fn () callconv(.c) void = null,
-
-    pub fn threadStart(peer: *const Peer) !void {
-        if (peer.thread_start) |start| if (!start()) return error.ThreadRefused;
-    }
-
-    pub fn threadEnd(peer: *const Peer) void {
-        if (peer.thread_end) |end| end();
-    }
+    face: union(enum) { plain: Plain, indexed: Indexed },
 };
 
 pub const Kind = enum { holdfast, glibc, jemalloc, tcmalloc, lgalloc, mimalloc2, mimalloc3 };
 
 pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
     return switch (kind) {
-        .holdfast => Holdfast.open(try load(path)),
+        .holdfast => openHoldfast(try load(path)),
         .glibc => .{
-            .name = "glibc",
             .version = std.mem.span(gnu_get_libc_version()),
-            .alloc = @ptrCast(&std.c.malloc),
-            .free = @ptrCast(&std.c.free),
+            .face = .{ .plain = .{
+                .allocate = @ptrCast(&std.c.malloc),
+                .release = @ptrCast(&std.c.free),
+            } },
         },
         .jemalloc => openJemalloc(try load(path)),
         .tcmalloc => openTcmalloc(try load(path), version_buffer),
-        .lgalloc, .mimalloc2, .mimalloc3 => openRegistry(kind, try load(path)),
+        .lgalloc, .mimalloc2, .mimalloc3 => openRegistry(try load(path)),
     };
 }
 
@@ -76,10 +118,8 @@ fn openJemalloc(library: Library) !Peer {
     var text_bytes: usize = @sizeOf([*:0]const u8);
     _ = mallctl("version", @ptrCast(&text), &text_bytes, null, 0);
     return .{
-        .name = "jemalloc",
         .version = std.mem.sliceTo(std.mem.span(text), '-'),
-        .alloc = try symbol(library, Alloc, "malloc"),
-        .free = try symbol(library, Free, "free"),
+        .face = .{ .plain = try plain(library, "malloc", "free") },
     };
 }
 
@@ -90,74 +130,38 @@ fn openTcmalloc(library: Library, version_buffer: []u8) !Peer {
     var minor: c_int = 0;
     _ = version(&major, &minor, null);
     return .{
-        .name = "tcmalloc",
         .version = try std.fmt.bufPrint(version_buffer, "gperftools {d}.{d}", .{ major, minor }),
-        .alloc = try symbol(library, Alloc, "tc_malloc"),
-        .free = try symbol(library, Free, "tc_free"),
+        .face = .{ .plain = try plain(library, "tc_malloc", "tc_free") },
     };
 }
 
-fn openRegistry(kind: Kind, library: Library) !Peer {
+fn openRegistry(library: Library) !Peer {
     const start = try symbol(library, *const fn () callconv(.c) c_int, "peer_start");
     if (start() != 1) return error.PeerRefused;
     const version = try symbol(library, *const fn () callconv(.c) [*:0]const u8, "peer_version");
     return .{
-        .name = @tagName(kind),
         .version = std.mem.span(version()),
-        .alloc = try symbol(library, Alloc, "peer_alloc"),
-        .free = try symbol(library, Free, "peer_free"),
+        .face = .{ .plain = try plain(library, "peer_alloc", "peer_free") },
     };
 }
 
-const Holdfast = struct {
-    const RegionAlloc = fn (u32, u32, usize, ?*usize) callconv(.c) ?*anyopaque;
-    const RegionFree = fn (u32, u32, ?*anyopaque) callconv(.c) i32;
+fn plain(library: Library, alloc: [*:0]const u8, free: [*:0]const u8) !Plain {
+    return .{
+        .allocate = try symbol(library, Alloc, alloc),
+        .release = try symbol(library, Free, free),
+    };
+}
 
-    var region_alloc: *const RegionAlloc = undefined;
-    var region_free: *const RegionFree = undefined;
-    var attach: *const fn () callconv(.c) f64 = undefined;
-    var detach: *const fn (u32) callconv(.c) i32 = undefined;
-    var pool: u32 = 0;
-    threadlocal var thread: u32 = 0;
-
-    fn open(library: Library) !Peer {
-        region_alloc = try symbol(library, *const RegionAlloc, "hf_region_alloc");
-        region_free = try symbol(library, *const RegionFree, "hf_region_free");
-        attach = try symbol(library, *const fn () callconv(.c) f64, "hf_thread_attach");
-        detach = try symbol(library, *const fn (u32) callconv(.c) i32, "hf_thread_detach");
-        pool = (try symbol(library, *const fn () callconv(.c) u32, "hf_pool_shared"))();
-        if (!threadStart()) return error.ThreadRefused;
-        if (region_free(thread, pool, region_alloc(thread, pool, 2 << 20, null)) != 0)
-            return error.FreeRefused;
-        return .{
-            .name = "holdfast",
-            .version = "this checkout",
-            .alloc = alloc,
-            .free = free,
-            .thread_start = threadStart,
-            .thread_end = threadEnd,
-        };
-    }
-
-    fn threadStart() callconv(.c) bool {
-        const index = attach();
-        if (index < 0) return false;
-        thread = @trunc(index);
-        return true;
-    }
-
-    fn threadEnd() callconv(.c) void {
-        _ = detach(thread);
-    }
-
-    fn alloc(size: usize) callconv(.c) ?*anyopaque {
-        return region_alloc(thread, pool, size, null);
-    }
-
-    /// The status is left unread so that this ends in a jump, not a call; `open` has seen one free
-    /// succeed, and a pool that refused them would run the workload out of memory.
-    fn free(ptr: ?*anyopaque, size: usize) callconv(.c) void {
-        _ = size;
-        _ = region_free(thread, pool, ptr);
-    }
-};
+fn openHoldfast(library: Library) !Peer {
+    const face: Indexed = .{
+        .region_alloc = try symbol(library, @FieldType(Indexed, "region_alloc"), "hf_region_alloc"),
+        .region_free = try symbol(library, @FieldType(Indexed, "region_free"), "hf_region_free"),
+        .attach = try symbol(library, @FieldType(Indexed, "attach"), "hf_thread_attach"),
+        .detach = try symbol(library, @FieldType(Indexed, "detach"), "hf_thread_detach"),
+        .pool = (try symbol(library, *const fn () callconv(.c) u32, "hf_pool_shared"))(),
+    };
+    const own = try face.forThread();
+    const block = own.alloc(2 << 20) orelse return error.OutOfMemory;
+    if (own.region_free(own.thread, own.pool, block) != 0) return error.FreeRefused;
+    return .{ .version = "this checkout", .face = .{ .indexed = own } };
+}
