@@ -10,6 +10,7 @@ comptime {
     _ = @import("ds/atomic.zig");
     _ = @import("ds/bit_set.zig");
     _ = @import("ds/handle_table.zig");
+    _ = @import("ds/handle_table_fuzz.zig");
     _ = @import("ds/memory.zig");
     _ = @import("ds/owner_lock.zig");
     _ = @import("ds/remote_stack.zig");
@@ -17,6 +18,8 @@ comptime {
     _ = @import("ds/tagged_stack.zig");
     _ = @import("race_tests.zig");
     _ = @import("schedules.zig");
+    _ = @import("table_marathon.zig");
+    _ = @import("testing/swarm.zig");
     // Floor 1
     _ = @import("os/fake.zig");
     _ = @import("os/linux.zig");
