@@ -217,6 +217,18 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             slot.word.store(pack(.free, first & generation_mask), .monotonic, .table_start_word);
         }
 
+        /// The index that `claim` would return from the thread's cache, `none` if it has to look
+        /// further. Nothing changes until `take`.
+        pub inline fn top(cache: *const Cache) u32 {
+            return cache.first;
+        }
+
+        /// `claim` after a `top` that was not `none`.
+        pub inline fn take(table: *const Table, cache: *Cache, index: u32) void {
+            cache.first = table.entries[index].link.load(.monotonic, .table_claim_link);
+            cache.count -= 1;
+        }
+
         /// Makes a claimed index live; the payload is complete.
         pub inline fn publish(table: *Table, index: u32) Handle {
             const slot = table.entry(index);
@@ -275,6 +287,21 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
                 ) orelse return if (wrapped) .closing else .finished;
             }
             return table.wrong(handle, word);
+        }
+
+        /// The common case of `beginFree`: no wrap, and the index has numbers left. True: as finished.
+        /// False: nothing has changed, ask `beginFree`.
+        pub inline fn endUnwrapped(table: *Table, handle: Handle) bool {
+            const index = indexOf(handle);
+            if (index >= table.capacity) return false;
+            const slot = table.entry(index);
+            const generation = generationIn(handle);
+            // Acquire: as in beginFree.
+            if (slot.word.load(.acquire, .table_free_load) != pack(.live, generation)) return false;
+            if (issued(slot, generation) + 1 + generations_spare >= generations) return false;
+            const after = pack(.free, (generation +% 1) & generation_mask);
+            // As in beginFree.
+            return slot.word.cmpxchg(pack(.live, generation), after, .acq_rel, .monotonic, .table_free) == null;
         }
 
         /// Gives an index back: to the thread's cache, or to everyone when there is no thread.

@@ -40,6 +40,19 @@ pub const Lease = extern struct {
 
     pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, _: u5 = 0 };
 
+    comptime {
+        for (std.meta.fieldNames(heap.Run)) |name| {
+            const at = @offsetOf(Lease, name) - @offsetOf(Lease, "region");
+            std.debug.assert(@bitOffsetOf(heap.Run, name) == 8 * at);
+        }
+        std.debug.assert(@offsetOf(Lease, "region") % @alignOf(heap.Run) == 0);
+    }
+
+    /// Region, page and pages as one word.
+    inline fn place(lease: *Lease) *heap.Run {
+        return @ptrCast(@alignCast(&lease.region));
+    }
+
     fn run(lease: *const Lease) heap.Run {
         return .{ .region = lease.region, .page = lease.page, .pages = lease.pages };
     }
@@ -77,6 +90,8 @@ pub fn Engine(comptime Os: type) type {
         const ready = 2;
         const failed = 3;
         const alive_always: u32 = 1;
+        /// Bits of an owner word that are the thread's index.
+        const owner_index: u32 = heap.threads_max - 1;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
 
         pub const PoolSlot = struct {
@@ -93,8 +108,9 @@ pub fn Engine(comptime Os: type) type {
             block: [w.words]f64 align(128),
             handles: Handles.Cache,
             attached: Sync.Atomic(u32),
-            /// Tells threads apart that had this index one after another.
-            epoch: Sync.Atomic(u32),
+            /// The index and, above ten bits, which of the threads that had it one after another: what
+            /// entries have as their owner.
+            owner_word: Sync.Atomic(u32),
             pointer: Sync.Atomic(usize),
             /// The thread's cache of each pool it has used: one look tells that thread and pool are
             /// what the caller says, and where to go.
@@ -209,6 +225,8 @@ pub fn Engine(comptime Os: type) type {
                 while (seen <= index)
                     seen = self.threads_top.cmpxchg(seen, index + 1, .monotonic, .monotonic, .threads) orelse break;
                 thread.pointer.store(pointer, .monotonic, .thread_pointer);
+                const word = thread.owner_word.load(.monotonic, .thread_epoch);
+                thread.owner_word.store(word & ~owner_index | index, .monotonic, .thread_epoch);
                 _ = self.threads_attached.fetchAdd(1, .monotonic, .threads);
                 for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadStarted(index);
                 Os.setThreadEnd(index + 1);
@@ -225,7 +243,7 @@ pub fn Engine(comptime Os: type) type {
             for (&thread.caches) |*slot| slot.id.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
-            _ = thread.epoch.fetchAdd(1, .monotonic, .thread_epoch);
+            _ = thread.owner_word.fetchAdd(owner_index + 1, .monotonic, .thread_epoch);
             _ = self.threads_attached.fetchSub(1, .monotonic, .threads);
             // Release: pairs with the acquire of the next thread that claims the record.
             thread.attached.store(0, .release, .thread_claim);
@@ -249,7 +267,8 @@ pub fn Engine(comptime Os: type) type {
 
         /// The cache for a warm operation, null if something has to be looked at first.
         inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
-            if (thread >= heap.threads_max) return null;
+            // None before the engine is ready.
+            if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
             const slot = &self.threads[thread].caches[id & (pools_max - 1)];
             // The slot is written by its own thread; others only clear the id.
             return if (slot.id.load(.monotonic, .warm) == id) slot.cache else null;
@@ -269,20 +288,19 @@ pub fn Engine(comptime Os: type) type {
             for (self.threads[0..top]) |*thread| thread.caches[pool_slot].id.store(0, .monotonic, .warm);
         }
 
-        /// Owner word of an entry: the thread's index and epoch.
         fn ownerWord(self: *Self, index: u32) u32 {
-            return self.threads[index].epoch.load(.monotonic, .thread_epoch) << 10 | index;
+            return self.threads[index].owner_word.load(.monotonic, .thread_epoch);
         }
 
         fn ownerGone(self: *Self, word: u32) bool {
-            const index = word & 1023;
+            const index = word & owner_index;
             const thread = &self.threads[index];
             return thread.attached.load(.monotonic, .thread_attached) == 0 or self.ownerWord(index) != word;
         }
 
         /// The index of the running thread if it is the owner in `word`; null on any other thread.
         fn callerIf(self: *Self, word: u32) ?u32 {
-            const index = word & 1023;
+            const index = word & owner_index;
             const pointer = self.threads[index].pointer.load(.monotonic, .thread_pointer);
             return if (pointer != 0 and pointer == Os.threadPointer()) index else null;
         }
@@ -317,6 +335,47 @@ pub fn Engine(comptime Os: type) type {
         // ---- leases
 
         pub fn alloc(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
+            // The common case: nothing asked but memory or an alias view, and it is warm.
+            if (options & ~w.options_warm == 0 and self.alive.* != 0) {
+                if (self.warmCache(thread_index, pool_id)) |cache| {
+                    const handle = self.allocWarm(cache, thread_index, pool_id, bytes, options & w.option_alias != 0);
+                    if (handle != 0) return floatOf(handle);
+                }
+            }
+            return self.allocSlow(thread_index, pool_id, bytes, options);
+        }
+
+        /// 0: not warm, nothing has changed.
+        inline fn allocWarm(self: *Self, cache: *Pool.Cache, thread_index: u32, pool_id: u32, bytes: f64, alias: bool) u64 {
+            const size = wholeOf(bytes);
+            const thread = &self.threads[thread_index];
+            const index = Handles.top(&thread.handles);
+            if (size == 0 or index == none) return 0;
+            const entry = self.handles.entry(index);
+            const of = &entry.payload;
+            var run: heap.Run = .{ .region = none, .page = 0, .pages = 0 };
+            if (size >= region_bytes_min) {
+                run.region = Pool.takeWarm(cache, thread_index, size, alias, .held);
+            } else run = Pool.Runs.takeWarm(cache, size, alias);
+            if (run.region == none) return 0;
+            self.handles.take(&thread.handles, index);
+            const region = &cache.descriptors[run.region];
+            if (run.pages == 0) region.lease = index;
+            of.place().* = run;
+            of.address = region.address + @as(usize, run.page) * Os.pageBytes();
+            of.bytes = size;
+            of.pool = @intCast(pool_id & (pools_max - 1));
+            of.flags = .{ .alias = alias, .zero = false, .lock = false };
+            of.pages_wish = 0;
+            entry.owner.store(thread.owner_word.load(.monotonic, .thread_epoch), .monotonic, .owner);
+            describeRegion(&thread.block, of, region);
+            var flags: u32 = if (alias) w.lease_alias else 0;
+            if (run.pages != 0) flags |= w.lease_run;
+            thread.block[w.flags] = floatOf(flags);
+            return self.handles.publish(index);
+        }
+
+        noinline fn allocSlow(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
             if (self.alive.* == 0) return status(.forked);
             const thread = self.threadAt(thread_index) orelse return status(.foreign);
             const size = integer(bytes) orelse return status(.out_of_range);
@@ -326,61 +385,32 @@ pub fn Engine(comptime Os: type) type {
                 return status(.limit);
             };
             const entry = self.handles.entry(index);
-            // The common case: nothing asked but memory or an alias view, and it is warm.
-            if (options & ~w.options_warm == 0) if (self.warmCache(thread_index, pool_id)) |cache| {
-                const alias = options & w.option_alias != 0;
-                var warm: Lease = .{
-                    .address = 0,
-                    .bytes = size,
-                    .region = none,
-                    .page = 0,
-                    .pages = 0,
-                    .pool = @intCast(pool_id & (pools_max - 1)),
-                    .flags = .{ .alias = alias, .zero = false, .lock = false },
-                    .pages_wish = 0,
-                };
-                if (size >= region_bytes_min) {
-                    warm.region = Pool.takeWarm(cache, thread_index, size, cache.hot.kind, alias);
-                    if (warm.region != none) {
-                        const region = &cache.descriptors[warm.region];
-                        region.lease = index;
-                        warm.address = region.address;
-                    }
-                } else if (size != 0) {
-                    const run = Pool.Runs.takeWarm(cache, size, alias);
-                    warm.region = run.region;
-                    warm.page = run.page;
-                    warm.pages = run.pages;
-                    if (run.region != none)
-                        warm.address = cache.descriptors[run.region].address + @as(usize, run.page) * Os.pageBytes();
-                }
-                if (warm.region != none) {
-                    entry.payload = warm;
-                    entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
-                    self.describeInto(thread, &entry.payload);
-                    return @floatFromInt(self.handles.publish(index));
-                }
-            };
             defer self.rememberCache(thread_index, pool_id, pool);
             const request = requestFrom(size, options) orelse {
                 self.handles.recycle(&thread.handles, index);
                 return status(.out_of_range);
             };
             var failure: heap.Failure = .{};
-            entry.payload = self.obtain(pool, thread_index, request, &failure) catch |err| {
+            entry.payload = self.obtain(pool, thread_index, index, request, &failure) catch |err| {
                 @branchHint(.cold);
                 self.handles.recycle(&thread.handles, index);
                 return status(report(thread, err, failure, size));
             };
             entry.payload.pages_wish = @intCast(options >> w.option_pages_shift & 3);
-            if (entry.payload.pages == 0 and size != 0) self.table.at(entry.payload.region).lease = index;
             entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
             self.describeInto(thread, &entry.payload);
             return @floatFromInt(self.handles.publish(index));
         }
 
-        /// Memory for a request: a region, a run of pages, or none for no bytes.
-        fn obtain(self: *Self, pool: *Pool, thread: u32, request: heap.Request, failure: *heap.Failure) heap.Error!Lease {
+        /// Memory for a request of the lease `index`: a region, a run of pages, or none for no bytes.
+        fn obtain(
+            self: *Self,
+            pool: *Pool,
+            thread: u32,
+            index: u32,
+            request: heap.Request,
+            failure: *heap.Failure,
+        ) heap.Error!Lease {
             var result: Lease = .{
                 .address = 0,
                 .bytes = request.bytes,
@@ -395,7 +425,10 @@ pub fn Engine(comptime Os: type) type {
                 _ = self.empty_leases.fetchAdd(1, .monotonic, .count);
             } else if (request.bytes >= region_bytes_min or request.alignment > regions.unit_bytes) {
                 result.region = try pool.take(thread, request, failure);
-                result.address = self.table.at(result.region).address;
+                const region = self.table.at(result.region);
+                region.lease = index;
+                region.state = .held;
+                result.address = region.address;
             } else {
                 const run = try Pool.Runs.alloc(pool, thread, request, failure);
                 result.region = run.region;
@@ -450,24 +483,31 @@ pub fn Engine(comptime Os: type) type {
 
         inline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
             const block = &thread.block;
-            block[w.address] = @floatFromInt(of.address);
-            block[w.byte_length] = @floatFromInt(of.bytes);
-            block[w.capacity] = @floatFromInt(Pool.pageRound(of.bytes));
             if (of.bytes == 0) {
+                block[w.address] = 0;
+                block[w.byte_length] = 0;
+                block[w.capacity] = 0;
                 block[w.flags] = 0;
                 block[w.region] = none;
                 return;
             }
-            const region = self.table.at(of.region);
-            block[w.region] = @floatFromInt(of.region);
-            block[w.region_address] = @floatFromInt(region.address);
-            block[w.region_bytes] = @floatFromInt(region.bytes);
-            block[w.region_epoch] = @floatFromInt(region.epoch.load(.monotonic, .epoch));
+            describeRegion(block, of, self.table.at(of.region));
             var flags: u32 = 0;
             if (self.lockedNow(of)) flags |= w.lease_locked;
             if (of.flags.alias) flags |= w.lease_alias;
             if (of.pages != 0) flags |= w.lease_run;
             block[w.flags] = @floatFromInt(flags);
+        }
+
+        /// All words but the flags, of a lease that has memory.
+        inline fn describeRegion(block: *[w.words]f64, of: *const Lease, region: *const Table.Descriptor) void {
+            block[w.address] = floatOf(of.address);
+            block[w.byte_length] = floatOf(of.bytes);
+            block[w.capacity] = floatOf(Pool.pageRound(of.bytes));
+            block[w.region] = floatOf(of.region);
+            block[w.region_address] = floatOf(region.address);
+            block[w.region_bytes] = floatOf(region.bytes);
+            block[w.region_epoch] = floatOf(region.epoch.load(.monotonic, .epoch));
         }
 
         fn lockedNow(self: *Self, of: *const Lease) bool {
@@ -478,6 +518,41 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn free(self: *Self, thread_index: u32, handle: f64) Status {
+            if (thread_index < self.threads_top.load(.monotonic, .threads) and self.alive.* != 0) {
+                const number: Handles.Handle = @intCast(wholeOf(handle));
+                const thread = &self.threads[thread_index];
+                if (number != 0 and thread.attached.load(.monotonic, .thread_attached) == 1 and
+                    self.handles.endUnwrapped(number))
+                {
+                    const index = Handles.indexOf(number);
+                    if (!self.giveWarm(thread, thread_index, &self.handles.entry(index).payload))
+                        return self.finishFreed(thread_index, index);
+                    self.handles.recycle(&thread.handles, index);
+                    self.wakeIfAsleep();
+                    return .ok;
+                }
+            }
+            return self.freeSlow(thread_index, handle);
+        }
+
+        /// Gives the memory of a lease that is over to its thread's lists, if that is all there is to
+        /// do. False: nothing has changed.
+        inline fn giveWarm(self: *Self, thread: *Thread, thread_index: u32, of: *Lease) bool {
+            _ = self;
+            const run = of.place().*;
+            const slot = &thread.caches[of.pool & (pools_max - 1)];
+            // Of an open pool this thread knows the cache.
+            if (run.region == none or slot.id.load(.monotonic, .warm) == 0) return false;
+            if (run.pages == 0) return Pool.giveWarm(slot.cache, thread_index, run.region);
+            return !of.flags.lock and Pool.Runs.giveWarm(slot.cache, thread_index, run, of.bytes);
+        }
+
+        noinline fn finishFreed(self: *Self, thread_index: u32, index: u32) Status {
+            self.finish(thread_index, index, .live);
+            return .ok;
+        }
+
+        noinline fn freeSlow(self: *Self, thread_index: u32, handle: f64) Status {
             if (self.alive.* == 0) return .forked;
             const number = handleFrom(handle) orelse return .foreign;
             if (self.threadAt(thread_index) == null) return .foreign;
@@ -498,15 +573,29 @@ pub fn Engine(comptime Os: type) type {
             }
         }
 
+        /// As `Pool.wakeIfAsleep`, one load shorter.
+        inline fn wakeIfAsleep(self: *Self) void {
+            // Pairs with the heavy fence between the sleeper's flag and its last look at the pools.
+            Sync.lightFence();
+            if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
+                @branchHint(.unlikely);
+                self.sleeper.wake();
+            }
+        }
+
         /// The lease is dead but shown: it leaves the live figures, its memory stays.
         fn beginClosing(self: *Self, thread: ?u32, index: u32) void {
             const of = &self.handles.entry(index).payload;
             if (of.bytes == 0) return;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             const cache = if (thread) |t| pool.cacheOf(t) else null;
+            pool.addTotal(cache, .closing, 1);
+            if (of.pages == 0) {
+                self.table.at(of.region).state = .closing;
+                return;
+            }
             pool.uncount(cache, of.bytes);
             pool.addTotal(cache, .live_beside, minus_one);
-            pool.addTotal(cache, .closing, 1);
         }
 
         const Was = enum { live, closing, token };
@@ -528,18 +617,10 @@ pub fn Engine(comptime Os: type) type {
             if (was == .closing) {
                 const cache = if (thread) |t| pool.cacheOf(t) else null;
                 pool.addTotal(cache, .closing, minus_one);
-                // The event that `give` counts for a region was taken out when closing began.
-                if (of.pages == 0) pool.addTotal(cache, .live_beside, 1);
             }
             if (of.pages != 0) {
                 Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing);
-            } else {
-                self.table.at(of.region).lease = none;
-                if (was == .live and thread != null) if (pool.cacheIfAny(thread.?)) |cache| {
-                    if (pool.giveWarm(cache, thread.?, of.region)) return;
-                };
-                pool.give(thread, of.region, .{ .leased = was != .closing });
-            }
+            } else pool.give(thread, of.region);
         }
 
         pub fn wrap(self: *Self, thread: u32, handle: f64) Status {
@@ -604,7 +685,8 @@ pub fn Engine(comptime Os: type) type {
             // Release: what was written through the buffer comes before. Acquire: see all the others.
             const left = region.wraps.fetchSub(1, .acq_rel, .wraps) - 1;
             const tenant = @atomicLoad(u32, &region.lease, .monotonic);
-            if (region.state != .leased or tenant == none) return;
+            const state = region.key().state;
+            if ((state != .held and state != .closing) or tenant == none) return;
             const seen = self.handles.peek(tenant);
             const payload = &self.handles.entry(tenant).payload;
             if (payload.region != index or !payload.flags.alias) return;
@@ -662,7 +744,7 @@ pub fn Engine(comptime Os: type) type {
             const fits = self.resizeInPlace(pool, thread_index, old, size, &failure) catch |err|
                 return report(thread, err, failure, size);
             if (!fits) {
-                const fresh = self.obtain(pool, thread_index, .{
+                const fresh = self.obtain(pool, thread_index, found.index, .{
                     .bytes = size,
                     .kind = switch (@as(u2, @truncate(old.pages_wish))) {
                         0 => null,
@@ -683,7 +765,6 @@ pub fn Engine(comptime Os: type) type {
                 const before = old.*;
                 old.* = fresh;
                 old.pages_wish = before.pages_wish;
-                if (fresh.pages == 0 and size != 0) self.table.at(fresh.region).lease = found.index;
                 self.release(thread_index, before, .live);
             }
             self.describeInto(thread, old);
@@ -724,10 +805,10 @@ pub fn Engine(comptime Os: type) type {
                 region.dirty = @max(region.dirty, rounded);
             }
             of.bytes = size;
-            if (pool.cacheOf(thread)) |cache| {
+            if (of.pages != 0) if (pool.cacheOf(thread)) |cache| {
                 cache.counters.add(.allocated_bytes, @as(u64, size) -% before);
                 cache.counters.add(.active_bytes, @as(u64, rounded) -% rounded_before);
-            }
+            };
             return true;
         }
 
@@ -769,6 +850,7 @@ pub fn Engine(comptime Os: type) type {
                 pool.fitLock(self.table.at(of.region), Pool.pageRound(of.bytes), .require, &failure)
             else result: {
                 if (self.lockedNow(of)) break :result {};
+                of.flags.lock = true;
                 break :result Pool.Runs.lockPages(pool, Pool.Runs.blockOfRun(pool, of.run()), of.run(), &failure);
             };
             result catch |err| return report(thread, err, failure, of.bytes);
@@ -1042,20 +1124,26 @@ pub fn Engine(comptime Os: type) type {
         // ---- the face without handles
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.alive.* == 0) return null;
-            if (self.state.load(.monotonic, .engine_ready) == ready) if (self.warmCache(thread, id)) |cache| {
-                const index = Pool.takeWarm(cache, thread, @max(bytes, 1), cache.hot.kind, false);
-                if (index != none) {
-                    if (capacity) |out| out.* = Pool.pageRound(bytes);
-                    return @ptrFromInt(cache.descriptors[index].address);
-                }
+            if (self.alive.* != 0) if (self.warmCache(thread, id)) |cache| {
+                const index = Pool.takeWarm(cache, thread, bytes, false, .leased);
+                if (index != none) return regionTaken(cache, index, bytes, capacity);
             };
             return self.regionAllocSlow(thread, id, bytes, capacity);
         }
 
+        inline fn regionTaken(cache: *Pool.Cache, index: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+            if (capacity) |out| out.* = Pool.pageRound(bytes);
+            return @ptrFromInt(cache.descriptors[index].address);
+        }
+
         noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+            if (self.alive.* == 0) return null;
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
+            if (self.warmCache(thread_index, id)) |cache| if (pool.refillWarm(cache, thread_index, bytes)) {
+                const index = Pool.takeWarm(cache, thread_index, bytes, false, .leased);
+                if (index != none) return regionTaken(cache, index, bytes, capacity);
+            };
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
             defer self.rememberCache(thread_index, id, pool);
             var failure: heap.Failure = .{};
@@ -1067,7 +1155,17 @@ pub fn Engine(comptime Os: type) type {
             return ptr;
         }
 
-        pub fn regionFree(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {
+        pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
+            if (self.alive.* != 0) if (self.warmCache(thread, id)) |cache| {
+                if (Pool.freeWarm(&self.table, cache, thread, id & (pools_max - 1), @intFromPtr(address))) {
+                    self.wakeIfAsleep();
+                    return .ok;
+                }
+            };
+            return self.regionFreeSlow(thread, id, address);
+        }
+
+        noinline fn regionFreeSlow(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {
             if (self.alive.* == 0) return .forked;
             if (self.threadAt(thread_index) == null) return .foreign;
             const pool = self.poolOf(id) orelse return .closed;
@@ -1130,6 +1228,18 @@ pub fn Engine(comptime Os: type) type {
             if (!(value >= 0 and value < f64_exact)) return null;
             const whole: usize = @intFromFloat(value);
             return if (@as(f64, @floatFromInt(whole)) == value) whole else null;
+        }
+
+        /// As `integer`, 0 if it is none.
+        inline fn wholeOf(value: f64) u64 {
+            if (!(value >= 0 and value < f64_exact)) return 0;
+            const whole: i64 = @intFromFloat(value);
+            return if (@as(f64, @floatFromInt(whole)) == value) @intCast(whole) else 0;
+        }
+
+        /// Of a number below 2^53, without the longer way for unsigned ones.
+        inline fn floatOf(value: u64) f64 {
+            return @floatFromInt(@as(i64, @bitCast(value)));
         }
 
         inline fn handleFrom(value: f64) ?Handles.Handle {

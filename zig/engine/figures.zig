@@ -76,16 +76,17 @@ pub fn optionsOf(options: *const heap.Options, out: *types.PoolOptions) void {
 }
 
 pub fn poolStats(comptime Pool: type, pool: *Pool, out: *types.PoolStats) void {
+    const census = pool.census();
     out.* = .{
-        .allocated_bytes = float(pool.total(.allocated_bytes)),
-        .active_bytes = float(pool.total(.active_bytes)),
+        .allocated_bytes = float(census.bytes +% pool.total(.allocated_bytes)),
+        .active_bytes = float(census.active +% pool.total(.active_bytes)),
         .mapped_bytes = float(pool.mapped_bytes.load(.monotonic, .count)),
         .resident_bytes = float(pool.charged.load(.monotonic, .charge)),
         .locked_bytes = float(pool.locked_bytes.load(.monotonic, .count)),
         .huge_bytes = float(pool.huge_bytes.load(.monotonic, .count)),
         .lazy_free_bytes = float(pool.lazy_bytes.load(.monotonic, .count)),
         .metadata_bytes = float(pool.metadataBytes()),
-        .live_handles = float(pool.live()),
+        .live_handles = float(census.leases +% pool.total(.live_beside)),
         .closing_handles = float(pool.total(.closing)),
         .advice_calls = float(pool.advice_calls.load(.monotonic, .count)),
         .system_refusals = float(pool.refusals.load(.monotonic, .count)),
@@ -97,22 +98,22 @@ pub fn poolStats(comptime Pool: type, pool: *Pool, out: *types.PoolStats) void {
 }
 
 pub fn classStats(comptime Pool: type, pool: *Pool, out: *[heap.classes]types.ClassStats) void {
+    const census = pool.census();
     for (out, 0..) |*row, class| {
         const regions = pool.area_regions[class].load(.monotonic, .areas);
         const allocations = pool.event(class, .allocations);
-        const deallocations = pool.event(class, .deallocations);
         row.* = .{
             .class_bytes = @floatFromInt(Pool.classBytes(class)),
             .areas = float(pool.areas[class].load(.monotonic, .areas)),
             .area_total_bytes = float(pool.area_bytes[class].load(.monotonic, .areas)),
-            .free_regions = float(regions -| (allocations -% deallocations)),
+            .free_regions = float(regions -| census.used[class]),
             .clean_regions = float(pool.event(class, .clean_in) -% pool.event(class, .clean_out)),
             .global_regions = float(pool.event(class, .dirty_in) -% pool.event(class, .dirty_out)),
             .thread_regions = float(pool.threadRegions(class)),
             .allocations = float(allocations),
             .slow_path = float(pool.event(class, .slow_path)),
             .refill = float(pool.event(class, .refill)),
-            .deallocations = float(deallocations),
+            .deallocations = float(allocations -| census.used[class]),
             .clear_eager_total = float(pool.event(class, .cleared_eager)),
             .clear_slow_total = float(pool.event(class, .cleared_slow)),
         };

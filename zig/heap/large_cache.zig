@@ -24,7 +24,6 @@ pub const class_shift_min = 21;
 /// Events of one class, counted by one thread; sums over threads give the statistics.
 pub const Event = enum(u8) {
     allocations,
-    deallocations,
     slow_path,
     refill,
     cleared_eager,
@@ -37,6 +36,7 @@ pub const Event = enum(u8) {
 
 /// Totals of one pool, counted by one thread. Differences may be negative in one thread: sums wrap.
 pub const Total = enum(u8) {
+    /// Bytes and pages of leased runs, and their number. Those of regions stand in the descriptors.
     allocated_bytes,
     active_bytes,
     live_beside,
@@ -48,14 +48,14 @@ pub const Total = enum(u8) {
 
 pub fn Counters(comptime Sync: type) type {
     return struct {
-        events: [classes][std.enums.values(Event).len]Sync.Atomic(u64),
+        events: [std.enums.values(Event).len][classes]Sync.Atomic(u64),
         totals: [std.enums.values(Total).len]Sync.Atomic(u64),
 
         const Self = @This();
 
         /// Single writer: a load and a store, no locked instruction.
         pub inline fn count(self: *Self, class: usize, comptime event: Event, n: u64) void {
-            const cell = &self.events[class][@intFromEnum(event)];
+            const cell = &self.events[@intFromEnum(event)][class];
             cell.store(cell.load(.monotonic, .count) +% n, .monotonic, .count);
         }
 
@@ -66,7 +66,7 @@ pub fn Counters(comptime Sync: type) type {
 
         /// For threads without an index, which share one set of counters.
         pub fn countShared(self: *Self, class: usize, comptime event: Event, n: u64) void {
-            _ = self.events[class][@intFromEnum(event)].fetchAdd(n, .monotonic, .count);
+            _ = self.events[@intFromEnum(event)][class].fetchAdd(n, .monotonic, .count);
         }
 
         pub fn addShared(self: *Self, comptime which: Total, n: u64) void {
@@ -74,7 +74,7 @@ pub fn Counters(comptime Sync: type) type {
         }
 
         pub fn of(self: *const Self, class: usize, event: Event) u64 {
-            return self.events[class][@intFromEnum(event)].load(.monotonic, .count);
+            return self.events[@intFromEnum(event)][class].load(.monotonic, .count);
         }
 
         pub fn total(self: *const Self, which: Total) u64 {
@@ -83,11 +83,17 @@ pub fn Counters(comptime Sync: type) type {
     };
 }
 
+/// A lease of pages inside a region; one word, so that it is read and written at once.
+pub const Run = packed struct(u64) { region: u32, page: u16, pages: u16 };
+
 /// Options in the form that a warm allocation reads.
 pub const Hot = struct {
     enabled: bool,
     /// Kind of pages of a request that does not say.
     kind: regions.PageKind,
+    /// Flavor of the lists that a warm operation may use, as a number. For explicit huge pages, which
+    /// are mapped exactly and must be looked at, one that no region has.
+    warm: u8,
     /// Regions of a class that a thread keeps.
     local_max: [classes]u32,
 };
@@ -127,14 +133,11 @@ pub fn Cache(comptime Table: type) type {
             /// A block without leases that is kept for the next one, or `none`.
             spare: Sync.Atomic(u32),
             /// Runs freed lately, kept whole for the next request of their length: without and with
-            /// alias. In their blocks they still count as live.
-            quick: [2][quick_pages_max]Quick,
-            /// Runs in all of `quick`.
-            quick_count: Sync.Atomic(u32),
+            /// alias, by length, newest last. In their blocks they still count as live.
+            quick: [2][quick_pages_max][quick_depth]Run,
+            quick_counts: [2][quick_pages_max]Sync.Atomic(u32),
         };
 
-        /// A few runs of one length, newest last.
-        pub const Quick = struct { count: u32, regions: [quick_depth]u32, pages: [quick_depth]u16 };
         pub const quick_pages_max = 16;
         pub const quick_depth = 4;
         pub const run_bins = 10;
@@ -154,11 +157,14 @@ pub fn Cache(comptime Table: type) type {
             self.activity.store(self.activity.load(.monotonic, .activity) +% 1, .monotonic, .activity);
         }
 
-        /// A number that changes whenever the owner allocates or frees.
+        /// A number that hardly ever stays the same when the owner allocates or frees: what it took,
+        /// what it keeps, and what it passed on.
         pub fn activityNow(self: *const Self) u64 {
             var sum = self.activity.load(.monotonic, .activity);
-            for (0..classes) |class|
-                sum +%= self.counters.of(class, .allocations) +% self.counters.of(class, .deallocations);
+            for (0..classes) |class| {
+                sum +%= self.counters.of(class, .allocations) << 20;
+                sum +%= self.counters.of(class, .dirty_in) +% self.countOf(class);
+            }
             return sum;
         }
 
@@ -172,12 +178,6 @@ pub fn Cache(comptime Table: type) type {
             return index;
         }
 
-        /// Inside the lock: takes the top of a list, which is `region`.
-        pub inline fn drop(self: *Self, class: usize, flavor: Flavor, region: *Table.Descriptor) void {
-            self.heads[class][flavor.index()] = region.next.load(.monotonic, .cache_link);
-            self.setCount(class, self.countOf(class) - 1);
-        }
-
         /// Inside the lock.
         pub inline fn push(self: *Self, table: *Table, class: usize, flavor: Flavor, index: u32) void {
             const head = &self.heads[class][flavor.index()];
@@ -186,33 +186,27 @@ pub fn Cache(comptime Table: type) type {
             self.setCount(class, self.countOf(class) + 1);
         }
 
-        /// Inside the lock: as `push`, by the descriptor.
-        pub inline fn pushRegion(self: *Self, class: usize, flavor: Flavor, index: u32, region: *Table.Descriptor) void {
-            const head = &self.heads[class][flavor.index()];
-            region.next.store(head.*, .monotonic, .cache_link);
-            head.* = index;
-            self.setCount(class, self.countOf(class) + 1);
-        }
-
         pub inline fn countOf(self: *const Self, class: usize) u32 {
             return self.counts[class].load(.monotonic, .cache_count);
         }
 
-        inline fn setCount(self: *Self, class: usize, n: u32) void {
+        pub inline fn setCount(self: *Self, class: usize, n: u32) void {
             self.counts[class].store(n, .monotonic, .cache_count);
         }
 
-        /// Inside the lock: takes up to `max` regions of one list as a chain.
+        /// Inside the lock: takes up to `max` regions of one list, newest first, as a chain.
         pub fn popChain(self: *Self, table: *Table, class: usize, flavor: Flavor, max: u32) ds.Chain {
-            var chain: ds.Chain = .{};
-            while (chain.count < max) {
-                const index = self.pop(table, class, flavor) orelse break;
-                if (chain.count == 0) chain.last = index;
-                // The popped ones are linked again in reverse, which is fine for a chain.
-                table.next(index).store(chain.first, .monotonic, .cache_link);
-                chain.first = index;
-                chain.count += 1;
+            const head = &self.heads[class][flavor.index()];
+            var chain: ds.Chain = .{ .first = head.* };
+            var following = head.*;
+            while (following != none and chain.count < max) : (chain.count += 1) {
+                chain.last = following;
+                following = table.next(following).load(.monotonic, .cache_link);
             }
+            if (chain.count == 0) return .{};
+            table.next(chain.last).store(none, .monotonic, .cache_link);
+            head.* = following;
+            self.setCount(class, self.countOf(class) - chain.count);
             return chain;
         }
 

@@ -140,6 +140,8 @@ pub fn LargePool(comptime Table: type) type {
         area_bytes: [classes]Sync.Atomic(u64) = @splat(.init(0)),
         runs: page_run.Shared(Table) = .{},
         purge: large_purge.State = .{},
+        /// The pool is being taken down; faults brought back for a test stop then.
+        ending: bool = false,
         trimming: Sync.Atomic(u32) = .init(0),
         closed: Sync.Atomic(u32) = .init(0),
 
@@ -174,8 +176,10 @@ pub fn LargePool(comptime Table: type) type {
             var hot: Hot = .{
                 .enabled = options.enabled,
                 .kind = options.kind orelse if (Os.works(.huge)) .thp else .base,
+                .warm = undefined,
                 .local_max = undefined,
             };
+            hot.warm = if (hot.kind == .hugetlb) Flavor.nothing else @intFromEnum(hot.kind);
             for (&hot.local_max, 0..) |*max, class|
                 max.* = @intCast(@min(options.local_buffer_bytes / classBytes(class), 1 << 20));
             return hot;
@@ -232,69 +236,132 @@ pub fn LargePool(comptime Table: type) type {
 
         // ---- taking
 
-        /// The warm case of `take`: the thread's own newest region of the flavor, if nothing has to be
-        /// fitted to the tenant. `none`: ask `take`, nothing has changed.
-        pub inline fn takeWarm(cache: *Cache, thread: u32, bytes: usize, kind: PageKind, alias: bool) u32 {
-            const rounded = pageRound(bytes);
-            const shift = @max(class_shift_min, 64 - @as(u32, @clz(bytes -| 1)));
-            if (shift >= class_shift_min + classes) return none;
-            const class = shift - class_shift_min;
-            const flavor: Flavor = .{ .kind = kind, .alias = alias };
-            if (!cache.lock.tryEnter()) return none;
-            const index = cache.heads[class][flavor.index()];
+        /// What one look at a warm region must find: nothing to be done for the tenant, or the
+        /// tenant that the caller speaks of.
+        const free_bits = regions.Key.mask(&.{ .owner, .state, .lazy });
+        const tenant_bits = regions.Key.mask(&.{ .owner, .pool, .state });
+
+        /// Class of a request by its length; `classes` or more if it has none.
+        inline fn classUp(bytes: usize) u32 {
+            const top = (bytes -% 1) | (classBytes(0) - 1);
+            return 64 - class_shift_min - @as(u32, @clz(top));
+        }
+
+        /// The warm case of `take`: the thread's own newest region of the flavor, if it has been used
+        /// to this length before and nothing has to be fitted to the tenant, whose state it gets.
+        /// `none`: ask `refillWarm` or `take`, nothing has changed.
+        pub inline fn takeWarm(cache: *Cache, thread: u32, bytes: usize, alias: bool, comptime tenant: regions.State) u32 {
+            const class = classUp(bytes);
+            if (class >= classes or !cache.lock.tryEnter()) return none;
+            const heads = &cache.heads[class];
+            var head = &heads[cache.hot.warm | flavorBit(alias)];
+            // Who wants to wrap may take what is not wrapped yet.
+            if (alias and head.* == none) head = &heads[cache.hot.warm];
+            const index = head.*;
             if (index == none) {
                 cache.lock.leave();
                 return none;
             }
             const region = &cache.descriptors[index];
-            if (rounded > region.resident or region.lazy or
-                region.owner.load(.monotonic, .owner) != thread or kind == .hugetlb)
-            {
+            const key = region.key();
+            const wanted: regions.Key = .{ .owner = @intCast(thread), .state = .free };
+            if (bytes > region.dirty or (key.bits() ^ wanted.bits()) & free_bits != 0) {
                 @branchHint(.unlikely);
                 cache.lock.leave();
                 return none;
             }
-            cache.drop(class, flavor, region);
+            head.* = region.next.load(.monotonic, .cache_link);
+            cache.setCount(class, cache.countOf(class) - 1);
             cache.lock.leave();
             cache.counters.count(class, .allocations, 1);
-            cache.counters.add(.allocated_bytes, bytes);
-            cache.counters.add(.active_bytes, rounded);
-            region.state = .leased;
+            var taken = key;
+            taken.state = tenant;
+            region.setKey(taken);
             region.lease_bytes = bytes;
-            region.generation +%= 1;
-            if (rounded > region.dirty) region.dirty = rounded;
             return index;
         }
 
-        /// The warm case of `give`: the owner frees and has room. False: ask `give`.
-        pub inline fn giveWarm(self: *Self, cache: *Cache, thread: u32, index: u32) bool {
+        inline fn flavorBit(alias: bool) u8 {
+            return @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias }));
+        }
+
+        /// When `takeWarm` found nothing: fills the thread's list from what others freed for it and
+        /// from the shared stack. False: there was nothing, ask `take`.
+        pub noinline fn refillWarm(self: *Self, cache: *Cache, thread: u32, bytes: usize) bool {
+            const class = classUp(bytes);
+            if (class >= classes) return false;
+            const flavor = cache.hot.warm;
+            if (!cache.remote.isEmpty()) {
+                self.drainRemote(cache);
+                if (cache.countOf(class) != 0) return true;
+            }
+            if (flavor == Flavor.nothing) return false;
+            var chain: ds.Chain = .{};
+            const batch = @max(1, cache.hot.local_max[class] / 2);
+            if (self.stacks[class][flavor].dirty.popMany(self.table, batch, &chain) == 0) return false;
+            cache.counters.count(class, .dirty_out, chain.count);
+            var index = chain.first;
+            // Nothing shows them, so whose they were is of no use to anyone.
+            while (index != none) {
+                const region = self.table.at(index);
+                var key = region.key();
+                key.owner = @intCast(thread);
+                region.setKey(key);
+                index = region.next.load(.monotonic, .chain_link);
+            }
+            return self.keepChain(cache, class, @bitCast(flavor), chain);
+        }
+
+        /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
+        /// ask `give`.
+        pub inline fn giveWarm(cache: *Cache, thread: u32, index: u32) bool {
             const region = &cache.descriptors[index];
-            const class = region.class;
-            if (region.owner.load(.monotonic, .owner) != thread) return false;
-            if (cache.countOf(class) >= cache.hot.local_max[class]) return false;
-            if (!cache.lock.tryEnter()) return false;
-            const flavor: Flavor = .{
-                .kind = region.flavor.kind,
+            var key = region.key();
+            const wanted: regions.Key = .{ .owner = @intCast(thread), .state = .held };
+            if ((key.bits() ^ wanted.bits()) & (comptime regions.Key.mask(&.{ .owner, .state })) != 0) return false;
+            // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
+            key.flavor = .{
+                .kind = key.flavor.kind,
                 .locked = region.locked != 0,
                 .alias = region.wraps.load(.acquire, .wraps) != 0,
             };
-            region.flavor = flavor;
-            region.state = .free;
-            // Read before a thief can take the region and give it to a tenant of another length.
-            const lease_bytes = region.lease_bytes;
-            cache.pushRegion(class, flavor, index, region);
+            region.lease = none;
+            return keepWarm(cache, index, region, key);
+        }
+
+        /// Frees by address, if the caller leased it and has room. False: ask `free`.
+        pub inline fn freeWarm(table: *const Table, cache: *Cache, thread: u32, slot: u32, address: usize) bool {
+            const index = table.find(address);
+            if (index == none) return false;
+            const region = &cache.descriptors[index];
+            const key = region.key();
+            const wanted: regions.Key = .{ .owner = @intCast(thread), .pool = @intCast(slot), .state = .leased };
+            if (region.address != address or (key.bits() ^ wanted.bits()) & tenant_bits != 0) return false;
+            // Without a handle it was never wrapped or locked: the flavor is what it was.
+            return keepWarm(cache, index, region, key);
+        }
+
+        /// Puts a region into the thread's list if there is room.
+        inline fn keepWarm(cache: *Cache, index: u32, region: *Region, key: regions.Key) bool {
+            const class = key.class;
+            const count = cache.countOf(class);
+            if (count >= cache.hot.local_max[class] or !cache.lock.tryEnter()) return false;
+            var free_key = key;
+            free_key.state = .free;
+            region.setKey(free_key);
+            const head = &cache.heads[class][key.flavor.index()];
+            region.next.store(head.*, .monotonic, .cache_link);
+            head.* = index;
+            // Counted again: a thief may have been here before we entered.
+            cache.setCount(class, cache.countOf(class) + 1);
             cache.lock.leave();
-            cache.counters.count(class, .deallocations, 1);
-            cache.counters.add(.allocated_bytes, 0 -% @as(u64, lease_bytes));
-            cache.counters.add(.active_bytes, 0 -% @as(u64, pageRound(lease_bytes)));
-            self.wakeIfAsleep();
             return true;
         }
 
         /// Leases a region for `request`. The caller owns it until `give`.
         pub fn take(self: *Self, thread: u32, request: Request, failure: *Failure) Error!u32 {
-            if (!self.options.enabled) return error.Disabled;
             const class = try classOf(request.bytes, request.alignment);
+            if (!self.options.enabled) return error.Disabled;
             if (request.alignment > align_max) return error.Unaligned;
             const cache = self.cacheOf(thread) orelse return error.OutOfMemory;
             const want: Flavor = .{
@@ -306,11 +373,9 @@ pub fn LargePool(comptime Table: type) type {
             const region = self.table.at(index);
             self.prepare(thread, region, request, failure) catch |err| {
                 @branchHint(.cold);
-                self.give(thread, index, .{ .leased = false });
+                self.give(thread, index);
                 return err;
             };
-            cache.counters.add(.allocated_bytes, request.bytes);
-            cache.counters.add(.active_bytes, pageRound(request.bytes));
             return index;
         }
 
@@ -413,28 +478,52 @@ pub fn LargePool(comptime Table: type) type {
             const first = chain.first;
             if (chain.count == 1) return first;
             const second = self.table.next(first).load(.monotonic, .chain_link);
-            if (cache.lock.tryEnter()) {
-                defer cache.lock.leave();
-                var index = second;
-                while (index != none) {
-                    const following = self.table.next(index).load(.monotonic, .chain_link);
-                    cache.push(self.table, class, flavor, index);
-                    index = following;
-                }
-            } else {
-                self.stacks[class][flavor.index()].dirty.pushChain(self.table, second, chain.last);
-                cache.counters.count(class, .dirty_in, chain.count - 1);
-            }
+            _ = self.keepChain(cache, class, flavor, .{ .first = second, .last = chain.last, .count = chain.count - 1 });
             return first;
         }
 
-        /// Moves what other threads freed into the own lists, the overflow into the shared stacks.
+        /// Puts a chain into the thread's list, or onto the shared stack if a thief is inside: false.
+        fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
+            if (!cache.lock.tryEnter()) {
+                @branchHint(.unlikely);
+                self.shareWhole(cache, class, flavor, chain);
+                return false;
+            }
+            const head = &cache.heads[class][flavor.index()];
+            self.table.next(chain.last).store(head.*, .monotonic, .cache_link);
+            head.* = chain.first;
+            cache.setCount(class, cache.countOf(class) + chain.count);
+            cache.lock.leave();
+            return true;
+        }
+
+        fn shareWhole(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) void {
+            self.stacks[class][flavor.index()].dirty.pushChain(self.table, chain.first, chain.last);
+            cache.counters.count(class, .dirty_in, chain.count);
+        }
+
+        /// Moves what other threads freed into the own lists, the overflow into the shared stacks:
+        /// neighbours of one class and flavor together.
         pub fn drainRemote(self: *Self, cache: *Cache) void {
             var index = cache.remote.takeAll() orelse return;
             while (index != none) {
-                const following = self.table.next(index).load(.monotonic, .chain_link);
-                self.keep(cache, index);
-                index = following;
+                var chain: ds.Chain = .{ .first = index, .last = index, .count = 1 };
+                const key = self.table.at(index).key();
+                const max = self.hot.local_max[key.class];
+                const room = max -| cache.countOf(key.class);
+                const same = comptime regions.Key.mask(&.{ .class, .flavor });
+                index = self.table.next(index).load(.monotonic, .chain_link);
+                while (index != none and chain.count != room) {
+                    const other = self.table.at(index);
+                    if ((other.key().bits() ^ key.bits()) & same != 0) break;
+                    chain.last = index;
+                    chain.count += 1;
+                    index = other.next.load(.monotonic, .chain_link);
+                }
+                self.table.next(chain.last).store(none, .monotonic, .chain_link);
+                if (room != 0) {
+                    _ = self.keepChain(cache, key.class, key.flavor, chain);
+                } else self.shareChainOf(cache, key.class, key.flavor, &chain);
             }
         }
 
@@ -510,12 +599,12 @@ pub fn LargePool(comptime Table: type) type {
                 const mapped = if (want.kind == .hugetlb)
                     Os.mapHuge(each, &errno)
                 else
-                    Os.reserve(each * count, @min(each, align_max), &errno);
+                    Os.reserve(each * count, if (ds.fault("misaligned")) Os.pageBytes() else @min(each, align_max), &errno);
                 if (mapped) |ptr| break ptr;
                 _ = self.refusals.fetchAdd(1, .monotonic, .count);
-                if (count > 1) {
+                if (count > 1 and !ds.fault("growth-stuck")) {
                     count /= 2;
-                } else if (!rescued) {
+                } else if (!rescued and !ds.fault("growth-stuck")) {
                     // Last resort: give back what lies unused, and ask once more.
                     rescued = true;
                     _ = Purge.trim(self);
@@ -572,6 +661,7 @@ pub fn LargePool(comptime Table: type) type {
             const grown = last + @max(initial, last / (@as(usize, self.options.growth_dampener) + 1));
             var cap = area_bytes_max;
             if (self.options.limit_bytes) |limit| cap = @min(cap, limit / 8);
+            if (ds.fault("growth-unbounded")) return @intCast(grown);
             return @intCast(@min(grown, @max(1, cap / each)));
         }
 
@@ -580,7 +670,7 @@ pub fn LargePool(comptime Table: type) type {
             if (kind == .base and Os.works(.no_huge)) self.advise(ptr, bytes, .no_huge);
             switch (self.options.fork) {
                 .copy => {},
-                .omit => self.advise(ptr, bytes, .dont_fork),
+                .omit => if (!ds.fault("fork-ignored")) self.advise(ptr, bytes, .dont_fork),
                 .wipe => self.advise(ptr, bytes, .wipe_on_fork),
             }
         }
@@ -608,7 +698,7 @@ pub fn LargePool(comptime Table: type) type {
         // ---- making a region fit its tenant
 
         fn prepare(self: *Self, thread: u32, region: *Region, request: Request, failure: *Failure) Error!void {
-            const rounded = pageRound(request.bytes);
+            const rounded = if (ds.fault("class-charged")) region.bytes else pageRound(request.bytes);
             if (rounded > region.resident) try self.charge(region, rounded, failure);
             if (region.lazy) {
                 region.lazy = false;
@@ -621,7 +711,6 @@ pub fn LargePool(comptime Table: type) type {
             region.owner.store(@intCast(thread), .monotonic, .owner);
             region.state = .leased;
             region.lease_bytes = request.bytes;
-            region.generation +%= 1;
             if (request.lock != .none or region.locked != 0)
                 try self.fitLock(region, rounded, request.lock, failure);
             if (request.prefault) self.populate(region, 0, rounded);
@@ -726,21 +815,12 @@ pub fn LargePool(comptime Table: type) type {
 
         // ---- giving back
 
-        pub const Give = struct {
-            /// The region was counted as leased and still is.
-            leased: bool = true,
-        };
-
         /// Ends a lease: the region becomes reusable at once. `thread` is null where the caller has
         /// no index (deallocators on foreign threads).
-        pub fn give(self: *Self, thread: ?u32, index: u32, how: Give) void {
+        pub fn give(self: *Self, thread: ?u32, index: u32) void {
             const region = self.table.at(index);
-            const class = region.class;
             const cache = if (thread) |t| self.cacheOf(t) else null;
-            if (how.leased) self.uncount(cache, region.lease_bytes);
-            if (cache) |own| {
-                own.counters.count(class, .deallocations, 1);
-            } else self.foreign.countShared(class, .deallocations, 1);
+            region.lease = none;
             region.state = .free;
             region.flavor = .{
                 .kind = region.flavor.kind,
@@ -753,7 +833,7 @@ pub fn LargePool(comptime Table: type) type {
             self.wakeIfAsleep();
         }
 
-        /// Takes a lease out of the live figures.
+        /// Takes a leased run out of the live figures.
         pub fn uncount(self: *Self, cache: ?*Cache, bytes: usize) void {
             const negative = 0 -% @as(u64, bytes);
             const pages = 0 -% @as(u64, pageRound(bytes));
@@ -773,22 +853,24 @@ pub fn LargePool(comptime Table: type) type {
             const flavor = region.flavor;
             const max = self.hot.local_max[class];
             if (max == 0 or !cache.lock.tryEnter()) return self.share(cache, index);
-            const full = cache.countOf(class) >= max;
-            if (!full) {
-                cache.push(self.table, class, flavor, index);
-                cache.lock.leave();
-                return;
+            var chain: ds.Chain = .{};
+            if (cache.countOf(class) >= max) {
+                chain = cache.popChain(self.table, class, flavor, @max(1, max / 2));
+                // Full of other flavors.
+                if (chain.count == 0) {
+                    cache.lock.leave();
+                    return self.share(cache, index);
+                }
             }
-            var chain = cache.popChain(self.table, class, flavor, @max(1, max / 2));
-            if (chain.count != 0) cache.push(self.table, class, flavor, index);
+            cache.push(self.table, class, flavor, index);
             cache.lock.leave();
-            if (chain.count == 0) return self.share(cache, index);
-            if (self.options.eager_return) {
-                Purge.eager(self, cache, class, &chain);
-            } else {
-                self.stacks[class][flavor.index()].dirty.pushChain(self.table, chain.first, chain.last);
-                cache.counters.count(class, .dirty_in, chain.count);
-            }
+            if (chain.count != 0) self.shareChainOf(cache, class, flavor, &chain);
+        }
+
+        /// Puts a chain of one class and flavor onto the shared stack.
+        fn shareChainOf(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: *ds.Chain) void {
+            if (self.options.eager_return) return Purge.eager(self, cache, class, chain);
+            self.shareWhole(cache, class, flavor, chain.*);
         }
 
         /// Puts a free region onto the shared stack.
@@ -840,20 +922,43 @@ pub fn LargePool(comptime Table: type) type {
             const index = self.table.find(address);
             if (index == none) return error.Foreign;
             const region = self.table.at(index);
-            if (region.address != address or region.pool != self.slot) return error.Foreign;
-            if (region.state != .leased or region.lease != none)
-                return if (region.state == .free) error.DoubleFree else error.Foreign;
-            if (region.owner.load(.monotonic, .owner) != thread) {
-                // One winner among remote freers of this lease; the generation says which lease.
-                const generation = region.generation;
-                const claimed = region.claimed.load(.monotonic, .claim);
-                if (claimed == generation or
-                    region.claimed.cmpxchg(claimed, generation, .acq_rel, .monotonic, .claim) != null)
-                    return error.DoubleFree;
-            } else if (self.cacheIfAny(thread)) |cache| {
-                if (self.giveWarm(cache, thread, index)) return;
+            const key = region.key();
+            if (region.address != address or key.pool != self.slot) return error.Foreign;
+            if (key.state != .leased) return if (key.state == .free) error.DoubleFree else error.Foreign;
+            if (key.owner == thread) {
+                self.give(thread, index);
+                return;
             }
-            self.give(thread, index, .{});
+            var free_key = key;
+            free_key.state = .free;
+            // One winner among those who free what another thread leased. Release: pairs with the
+            // acquire of who takes the remote stack, as does the push that follows.
+            if (region.word().cmpxchg(key.bits(), free_key.bits(), .acq_rel, .monotonic, .region_free) != null)
+                return error.DoubleFree;
+            self.giveRemote(self.cacheOf(thread), index);
+            self.wakeIfAsleep();
+        }
+
+        /// Where the leased region around an address begins, if there is one in this pool.
+        pub fn startOf(self: *const Self, address: usize) ?usize {
+            const index = self.table.find(address);
+            if (index == none) return null;
+            const region = self.table.at(index);
+            return if (region.pool == self.slot) region.address else null;
+        }
+
+        /// Changes the length of a lease by address, in place. False if its region is too short.
+        pub fn resizeAt(self: *Self, address: usize, bytes: usize) bool {
+            const index = self.table.find(address);
+            if (index == none) return false;
+            const region = self.table.at(index);
+            const rounded = pageRound(@max(bytes, 1));
+            if (region.address != address or rounded > region.bytes) return false;
+            var failure: Failure = .{};
+            if (rounded > region.resident) self.charge(region, rounded, &failure) catch return false;
+            if (rounded > region.dirty) region.dirty = rounded;
+            region.lease_bytes = bytes;
+            return true;
         }
 
         // ---- ends
@@ -876,6 +981,7 @@ pub fn LargePool(comptime Table: type) type {
         /// the orphans. Called by that thread, or by one that knows it is dead.
         pub fn threadEnded(self: *Self, thread: u32) void {
             const cache = self.cacheIfAny(thread) orelse return;
+            if (ds.fault("figures-dip")) cache.counters = std.mem.zeroes(large_cache.Counters(Sync));
             Runs.orphan(self, cache, thread);
             self.shareChain(cache, cache.remote.close());
             while (!cache.lock.tryEnter()) Sync.pause();
@@ -913,12 +1019,36 @@ pub fn LargePool(comptime Table: type) type {
             return sum;
         }
 
-        /// Leases that are live. Regions are counted by their events; what those do not say (runs,
-        /// regions that are blocks, closing leases) by `live_beside`.
+        /// What the pool's regions are used for at this moment.
+        pub const Census = struct {
+            /// Regions of each class that are not free.
+            used: [classes]u64 = @splat(0),
+            /// Leases that have regions of their own, their bytes and their pages in bytes.
+            leases: u64 = 0,
+            bytes: u64 = 0,
+            active: u64 = 0,
+        };
+
+        /// Looks at every descriptor: what a warm operation would have to count stands there anyway.
+        pub fn census(self: *const Self) Census {
+            var result: Census = .{};
+            for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
+                const region = self.table.at(@intCast(i));
+                const key = region.key();
+                if (key.pool != self.slot or key.state == .free or key.state == .unused) continue;
+                result.used[key.class] += 1;
+                if (key.state != .leased and key.state != .held) continue;
+                const bytes = @atomicLoad(usize, &region.lease_bytes, .monotonic);
+                result.leases += 1;
+                result.bytes += bytes;
+                result.active += pageRound(bytes);
+            }
+            return result;
+        }
+
+        /// Leases that are live, closing ones not among them.
         pub fn live(self: *const Self) u64 {
-            var sum = self.total(.live_beside);
-            for (0..classes) |class| sum +%= self.event(class, .allocations) -% self.event(class, .deallocations);
-            return sum;
+            return self.census().leases +% self.total(.live_beside);
         }
 
         /// Counts leases beside the events, on a thread with or without a cache.
@@ -961,6 +1091,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Unmaps everything, caches included. Only when nothing is leased and no thread is inside.
         pub fn deinit(self: *Self) void {
+            self.ending = true;
             _ = Purge.trim(self);
             Runs.deinit(self);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {

@@ -2,45 +2,12 @@
 
 const std = @import("std");
 const testing = std.testing;
-const ds = @import("../ds/ds.zig");
-const os = @import("../os/os.zig");
-const regions = @import("../region/region.zig");
 const heap = @import("heap.zig");
+const house_file = @import("house.zig");
 
-const Os = os.fake;
-const Table = regions.Table(Os, ds.Real);
-const Pool = heap.LargePool(Table);
+const House = house_file.House;
+const Pool = house_file.Pool;
 const mib = 1 << 20;
-
-/// A pool over a fresh fake system; `deinit` proves that every page came back.
-const House = struct {
-    table: Table = .{},
-    sleeper: heap.Sleeper(ds.Real) = undefined,
-    purges: ds.Real.Atomic(u32) = .init(0),
-    pool: Pool = undefined,
-    failure: heap.Failure = .{},
-
-    fn init(house: *House, options: heap.Options) !void {
-        Os.reset();
-        house.* = .{};
-        house.sleeper = .{ .wake = noWake, .purges = &house.purges };
-        try testing.expect(house.table.init());
-        house.pool = .init(&house.table, 0, &house.sleeper, options);
-    }
-
-    fn noWake() void {}
-
-    fn deinit(house: *House) !void {
-        house.pool.deinit();
-        house.table.deinit();
-        try testing.expectEqual(0, Os.pagesHeld());
-        Os.reset();
-    }
-
-    fn take(house: *House, thread: u32, request: heap.Request) !u32 {
-        return house.pool.take(thread, request, &house.failure);
-    }
-};
 
 test "a freed region comes back to the same thread first, dirty prefix known" {
     var house: House = undefined;
@@ -51,16 +18,15 @@ test "a freed region comes back to the same thread first, dirty prefix known" {
     try testing.expectEqual(0, region.address % (4 * mib));
     const bytes = @as([*]u8, @ptrFromInt(region.address))[0 .. 3 * mib];
     @memset(bytes, 0xAA);
-    house.pool.give(0, index, .{});
+    house.pool.give(0, index);
     const again = try house.take(0, .{ .bytes = 2 * mib + 1, .zero = true });
     try testing.expectEqual(index, again);
     try testing.expectEqual(0, bytes[2 * mib]);
     try testing.expectEqual(0xAA, bytes[2 * mib + 4096]);
-    house.pool.give(0, again, .{});
+    house.pool.give(0, again);
     try testing.expectEqual(3 * mib, house.pool.charged.load(.monotonic, .charge));
     try testing.expectEqual(3 * mib, Pool.Purge.trim(&house.pool));
     try testing.expectEqual(0, Pool.Purge.trim(&house.pool));
-    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
     try house.deinit();
 }
 
@@ -69,7 +35,7 @@ test "beyond a thread's share regions go to the shared stack, half a cache at a 
     try house.init(.{});
     var held: [64]u32 = undefined;
     for (&held) |*index| index.* = try house.take(0, .{ .bytes = 2 * mib });
-    for (held) |index| house.pool.give(0, index, .{});
+    for (held) |index| house.pool.give(0, index);
     try testing.expect(house.pool.threadRegions(0) <= 16);
     const global = house.pool.event(0, .dirty_in) - house.pool.event(0, .dirty_out);
     const clean = house.pool.event(0, .clean_in) - house.pool.event(0, .clean_out);
@@ -80,7 +46,7 @@ test "beyond a thread's share regions go to the shared stack, half a cache at a 
     var others: [64]u32 = undefined;
     for (&others) |*index| index.* = try house.take(1, .{ .bytes = 2 * mib });
     try testing.expectEqual(areas, house.pool.areas[0].load(.monotonic, .areas));
-    for (others) |index| house.pool.give(1, index, .{});
+    for (others) |index| house.pool.give(1, index);
     try house.deinit();
 }
 
@@ -88,13 +54,13 @@ test "a region freed by another thread returns to its owner" {
     var house: House = undefined;
     try house.init(.{});
     const index = try house.take(0, .{ .bytes = 2 * mib });
-    house.pool.give(1, index, .{});
+    house.pool.give(1, index);
     try testing.expectEqual(index, try house.take(0, .{ .bytes = 2 * mib }));
-    house.pool.give(null, index, .{});
+    house.pool.give(null, index);
     house.pool.threadEnded(0);
     house.pool.threadStarted(0);
     try testing.expectEqual(index, try house.take(1, .{ .bytes = 2 * mib }));
-    house.pool.give(1, index, .{});
+    house.pool.give(1, index);
     try house.deinit();
 }
 
@@ -105,10 +71,10 @@ test "the limit trims first and then refuses, and nothing is lost" {
     const b = try house.take(0, .{ .bytes = 8 * mib });
     try testing.expectError(error.Limit, house.take(0, .{ .bytes = 2 * mib }));
     try testing.expectEqual(16 * mib, house.failure.bound);
-    house.pool.give(0, a, .{});
+    house.pool.give(0, a);
     const c = try house.take(0, .{ .bytes = 2 * mib });
-    house.pool.give(0, b, .{});
-    house.pool.give(0, c, .{});
+    house.pool.give(0, b);
+    house.pool.give(0, c);
     try testing.expectEqual(0, house.pool.live());
     try house.deinit();
 }
@@ -118,7 +84,7 @@ test "an idle pool is purged by the clock, a busy one is not" {
     try house.init(.{});
     for (0..100) |_| {
         const index = try house.take(0, .{ .bytes = 4 * mib });
-        house.pool.give(0, index, .{});
+        house.pool.give(0, index);
         try testing.expectEqual(.more, Pool.Purge.tick(&house.pool));
     }
     try testing.expectEqual(0, house.pool.event(1, .cleared_slow));
@@ -129,7 +95,7 @@ test "an idle pool is purged by the clock, a busy one is not" {
     // Purged means zero: no clearing is needed.
     const index = try house.take(0, .{ .bytes = 4 * mib });
     try testing.expectEqual(4 * mib, house.table.at(index).dirty);
-    house.pool.give(0, index, .{});
+    house.pool.give(0, index);
     try house.deinit();
 }
 
@@ -152,8 +118,6 @@ test "runs of pages are exact, reused, and empty blocks go back" {
     const bytes = @as([*]u8, @ptrFromInt(Runs.addressOf(&house.pool, run)))[0 .. 512 * 1024];
     for (bytes) |byte| if (byte != 0) return error.NotZero;
     Runs.free(&house.pool, null, run, 512 * 1024, true);
-    _ = Pool.Purge.trim(&house.pool);
-    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
     try house.deinit();
 }
 
@@ -169,7 +133,17 @@ test "blocks of an ended thread are adopted, and frees into orphans are not lost
     try testing.expectEqual(a, c);
     Runs.free(&house.pool, 1, c, 4096, true);
     Runs.free(&house.pool, 1, b, 4096, true);
-    _ = Pool.Purge.trim(&house.pool);
-    try testing.expectEqual(0, house.pool.mapped_bytes.load(.monotonic, .count));
+    try house.deinit();
+}
+
+test "std's containers and conformance suite work over the pool" {
+    var house: House = undefined;
+    try house.init(.{});
+    var face: heap.PoolAllocator(Pool) = .{ .pool = &house.pool, .thread = 0 };
+    try std.heap.testAllocator(face.allocator());
+    try std.heap.testAllocatorAligned(face.allocator());
+    try std.heap.testAllocatorLargeAlignment(face.allocator());
+    try std.heap.testAllocatorAlignedShrink(face.allocator());
+    try testing.expectEqual(0, house.pool.live());
     try house.deinit();
 }

@@ -28,7 +28,7 @@ const words = 8;
 const blocks_max = 1 << 16;
 
 /// A lease of pages inside a region.
-pub const Run = struct { region: u32, page: u16, pages: u16 };
+pub const Run = @import("large_cache.zig").Run;
 
 pub fn Block(comptime Sync: type) type {
     return struct {
@@ -64,7 +64,6 @@ pub fn Block(comptime Sync: type) type {
 
 const bin_none = 0xFF;
 const minus_one: u64 = std.math.maxInt(u64);
-const minus_one32: u32 = std.math.maxInt(u32);
 
 /// What a pool's threads share about runs.
 pub fn Shared(comptime Table: type) type {
@@ -257,7 +256,6 @@ pub fn Runs(comptime Pool: type) type {
                 pool.runs.unused.push(&pool.runs, block_index);
                 return err;
             };
-            cache.counters.add(.live_beside, minus_one);
             const region = pool.table.at(region_index);
             const page_bytes = Os.pageBytes();
             // Runs lock their own pages: what a lease of the whole region left locked goes first.
@@ -324,75 +322,67 @@ pub fn Runs(comptime Pool: type) type {
         /// A run of the same length that this thread freed lately; `none` as its region if there is
         /// none. Its pages are resident and may be dirty.
         pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool) Run {
-            const pages = pagesOf(bytes);
             const nothing: Run = .{ .region = none, .page = 0, .pages = 0 };
-            if (pages > Cache.quick_pages_max or !cache.lock.tryEnter()) return nothing;
-            const quick = &cache.runs.quick[@intFromBool(alias)][pages - 1];
-            if (quick.count == 0) {
+            const at = (bytes -% 1) / Os.pageBytes();
+            if (at >= Cache.quick_pages_max or !cache.lock.tryEnter()) return nothing;
+            const count = &cache.runs.quick_counts[@intFromBool(alias)][at];
+            const before = count.load(.monotonic, .quick);
+            if (before == 0) {
                 cache.lock.leave();
                 return nothing;
             }
-            const at = quick.count - 1;
-            quick.count = at;
-            const run: Run = .{ .region = quick.regions[at], .page = quick.pages[at], .pages = @intCast(pages) };
-            changeQuick(cache, minus_one32);
-            cache.touch();
+            count.store(before - 1, .monotonic, .quick);
+            const run = cache.runs.quick[@intFromBool(alias)][at][before - 1];
             cache.lock.leave();
+            cache.touch();
             cache.counters.add(.allocated_bytes, bytes);
-            cache.counters.add(.active_bytes, pages * Os.pageBytes());
+            cache.counters.add(.active_bytes, (at + 1) * Os.pageBytes());
             cache.counters.add(.live_beside, 1);
             return run;
         }
 
-        /// Keeps a run whole for the next request of its length. False: it has to be freed.
-        pub inline fn giveWarm(pool: *Pool, cache: *Cache, thread: u32, run: Run, bytes: usize) bool {
-            const region = &cache.descriptors[run.region];
-            if (region.owner.load(.monotonic, .owner) != thread or run.pages > Cache.quick_pages_max) return false;
-            // Only what `takeWarm` looks for: the pool's own kind of pages, not locked.
-            if (region.flavor.kind != cache.hot.kind or region.flavor.locked) return false;
-            if (blockOf(pool, region.run).locked.isSet(run.page)) return false;
+        /// Keeps a run that is not locked whole for the next request of its length. False: it has to
+        /// be freed.
+        pub inline fn giveWarm(cache: *Cache, thread: u32, run: Run, bytes: usize) bool {
+            const key = cache.descriptors[run.region].key();
+            // Only what `takeWarm` looks for: the pool's own kind of pages, in this thread's block.
+            const wanted: regions.Key = .{ .owner = @intCast(thread), .flavor = @bitCast(cache.hot.warm) };
+            const looked = comptime regions.Key.mask(&.{ .owner, .flavor }) & ~(regions.Key{ .flavor = .{ .kind = .base, .alias = true } }).bits();
+            const at = @as(u32, run.pages) -% 1;
+            if ((key.bits() ^ wanted.bits()) & looked != 0 or at >= Cache.quick_pages_max) return false;
             if (!cache.lock.tryEnter()) return false;
-            const quick = &cache.runs.quick[@intFromBool(region.flavor.alias)][run.pages - 1];
-            const at = quick.count;
-            if (at == Cache.quick_depth) {
+            const alias = @intFromBool(key.flavor.alias);
+            const count = &cache.runs.quick_counts[alias][at];
+            const before = count.load(.monotonic, .quick);
+            if (before == Cache.quick_depth) {
                 cache.lock.leave();
                 return false;
             }
-            quick.regions[at] = run.region;
-            quick.pages[at] = run.page;
-            quick.count = at + 1;
-            changeQuick(cache, 1);
-            cache.touch();
+            cache.runs.quick[alias][at][before] = run;
+            count.store(before + 1, .monotonic, .quick);
             cache.lock.leave();
             cache.counters.add(.allocated_bytes, 0 -% @as(u64, bytes));
             cache.counters.add(.active_bytes, 0 -% @as(u64, run.pages) * Os.pageBytes());
             cache.counters.add(.live_beside, minus_one);
-            pool.wakeIfAsleep();
             return true;
-        }
-
-        inline fn changeQuick(cache: *Cache, by: u32) void {
-            const count = &cache.runs.quick_count;
-            count.store(count.load(.monotonic, .quick) +% by, .monotonic, .quick);
         }
 
         /// Inside the lock: frees the kept runs. Returns the blocks that became empty, linked.
         fn flushQuick(pool: *Pool, cache: *Cache, chain: u32) u32 {
             var empties = chain;
-            for (&cache.runs.quick) |*row| for (row, 1..) |*quick, pages| {
-                for (0..quick.count) |i| {
-                    const index = pool.table.at(quick.regions[i]).run;
+            for (&cache.runs.quick, &cache.runs.quick_counts) |*row, *counts| for (row, counts) |*quick, *count| {
+                for (quick[0..count.load(.monotonic, .quick)]) |run| {
+                    const index = pool.table.at(run.region).run;
                     const block = blockOf(pool, index);
-                    block.live.clearRange(quick.pages[i], @intCast(pages));
-                    block.used -= @intCast(pages);
-                    if (settle(pool, cache, index, block, @intCast(pages))) {
+                    block.live.clearRange(run.page, run.pages);
+                    block.used -= run.pages;
+                    if (settle(pool, cache, index, block, run.pages)) {
                         block.next.store(empties, .monotonic, .chain_link);
                         empties = index;
                     }
                 }
-                quick.count = 0;
+                count.store(0, .monotonic, .quick);
             };
-            cache.runs.quick_count.store(0, .monotonic, .quick);
             return empties;
         }
 
@@ -401,15 +391,14 @@ pub fn Runs(comptime Pool: type) type {
         /// Ends a lease of pages. `thread` is null for callers without an index.
         pub fn free(pool: *Pool, thread: ?u32, run: Run, bytes: usize, leased: bool) void {
             const cache = if (thread) |t| pool.cacheOf(t) else null;
-            if (leased) if (cache) |own| {
-                if (giveWarm(pool, own, thread.?, run, bytes)) return;
-            };
+            const block = blockOf(pool, pool.table.at(run.region).run);
+            const locked = block.locked.isSet(run.page);
             if (leased) {
+                if (cache) |own| if (!locked and giveWarm(own, thread.?, run, bytes)) return pool.wakeIfAsleep();
                 pool.uncount(cache, bytes);
                 pool.addTotal(cache, .live_beside, minus_one);
             }
-            const block = blockOf(pool, pool.table.at(run.region).run);
-            if (block.locked.isSet(run.page)) unlockPages(pool, block, run);
+            if (locked) unlockPages(pool, block, run);
             clear(pool, thread, run);
             pool.wakeIfAsleep();
         }
@@ -572,8 +561,7 @@ pub fn Runs(comptime Pool: type) type {
             region.run = none;
             block.alive = false;
             pool.runs.unused.push(&pool.runs, index);
-            pool.addTotal(if (thread) |t| pool.cacheOf(t) else null, .live_beside, 1);
-            pool.give(thread, region_index, .{ .leased = false });
+            pool.give(thread, region_index);
         }
 
         fn highest(bits: *const Bits) usize {
@@ -707,8 +695,11 @@ pub fn Runs(comptime Pool: type) type {
 
         /// The thread's runs hold something that could be given back.
         pub fn holds(cache: *const Cache) bool {
-            return !cache.runs.notified.isEmpty() or cache.runs.spare.load(.monotonic, .spare) != none or
-                cache.runs.quick_count.load(.monotonic, .quick) != 0;
+            if (!cache.runs.notified.isEmpty() or cache.runs.spare.load(.monotonic, .spare) != none) return true;
+            for (&cache.runs.quick_counts) |*counts| for (counts) |*count| {
+                if (count.load(.monotonic, .quick) != 0) return true;
+            };
+            return false;
         }
 
         /// Takes in what others freed in a resting thread's blocks and gives its empty ones back.

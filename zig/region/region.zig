@@ -41,6 +41,8 @@ pub const Flavor = packed struct(u8) {
     _: u4 = 0,
 
     pub const count = 16;
+    /// As a number: a flavor that no region has, with and without alias.
+    pub const nothing: u8 = 3;
 
     pub fn index(flavor: Flavor) usize {
         return @as(u8, @bitCast(flavor));
@@ -48,7 +50,45 @@ pub const Flavor = packed struct(u8) {
 };
 
 /// What holds a region.
-pub const State = enum(u8) { unused = 0, free, leased, run };
+pub const State = enum(u8) {
+    unused = 0,
+    free,
+    /// A tenant that keeps the address.
+    leased,
+    /// A tenant with a handle.
+    held,
+    /// Its handle was freed while an ArrayBuffer shows it.
+    closing,
+    /// A block of page runs.
+    run,
+};
+
+/// The eight bytes of a descriptor from `owner` to `lazy` as one word, so that a warm operation
+/// compares all that matters to it at once.
+pub const Key = packed struct(u64) {
+    owner: u16 = 0,
+    pool: u16 = 0,
+    class: u8 = 0,
+    state: State = .unused,
+    flavor: Flavor = @bitCast(@as(u8, 0)),
+    lazy: u8 = 0,
+
+    /// All bits of the given fields, for comparisons of a part.
+    pub fn mask(comptime fields: []const std.meta.FieldEnum(Key)) u64 {
+        comptime {
+            var sum: u64 = 0;
+            for (fields) |field| {
+                const Whole = std.meta.Int(.unsigned, @bitSizeOf(@FieldType(Key, @tagName(field))));
+                sum |= @as(u64, std.math.maxInt(Whole)) << @bitOffsetOf(Key, @tagName(field));
+            }
+            return sum;
+        }
+    }
+
+    pub inline fn bits(key: Key) u64 {
+        return @bitCast(key);
+    }
+};
 
 pub fn Region(comptime Sync: type) type {
     return extern struct {
@@ -84,15 +124,32 @@ pub fn Region(comptime Sync: type) type {
         epoch: Sync.Atomic(u32),
         /// Alias ArrayBuffers alive over it.
         wraps: Sync.Atomic(u32),
-        /// Raised at each lease without a handle; a remote free names it.
-        generation: u32,
-        /// The generation that a remote freer has claimed.
-        claimed: Sync.Atomic(u32),
         /// Index of the block that describes it while it is divided into page runs.
         run: u32,
 
+        const Self = @This();
+
         comptime {
-            assert(@sizeOf(@This()) == 128);
+            assert(@sizeOf(Self) == 128);
+            // What a warm operation touches is one cache line, `key` included.
+            assert(@offsetOf(Self, "owner") % 8 == 0 and @offsetOf(Self, "area") == 64);
+            assert(@import("builtin").cpu.arch.endian() == .little);
+            for (std.meta.fieldNames(Key)) |name|
+                assert(@bitOffsetOf(Key, name) == 8 * (@offsetOf(Self, name) - @offsetOf(Self, "owner")));
+        }
+
+        /// `owner` to `lazy` as the bits of a `Key`.
+        pub inline fn word(region: *Self) *Sync.Atomic(u64) {
+            return @ptrCast(@alignCast(&region.owner));
+        }
+
+        pub inline fn key(region: *Self) Key {
+            return @bitCast(region.word().load(.monotonic, .region_key));
+        }
+
+        /// By the region's holder. All at once: a narrower store would stall the next look.
+        pub inline fn setKey(region: *Self, to: Key) void {
+            region.word().store(@bitCast(to), .monotonic, .region_key);
         }
     };
 }
@@ -311,8 +368,6 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                     // The epoch goes on from the index's former life, so that no old wrap matches.
                     .epoch = .init((epoch + 1) & epoch_mask),
                     .wraps = .init(0),
-                    .generation = region.generation +% 1,
-                    .claimed = .init(region.generation),
                     .run = none,
                 };
             }
