@@ -1,4 +1,4 @@
-/** Each file of examples/ runs, and prints what its last comment says. */
+/** Each file of examples/ runs and prints what its last comment says; the demo succeeds. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { expectedOutput, listExamples } from "../scripts/docs.ts";
@@ -19,3 +19,11 @@ for (const name of await listExamples()) {
     expect(status).toBe(0);
   });
 }
+
+test("npm run demo ends with every hash right and the server small again", async () => {
+  const path = join(folder, "blob-server/demo.ts");
+  const run = Bun.spawn([process.execPath, path], { stdout: "pipe", stderr: "inherit" });
+  const stdout = await run.stdout.text();
+  expect(stdout).toMatch(/SHA-256 {2}(\d+) of \1 match\nok\n$/);
+  expect(await run.exited).toBe(0);
+}, 60_000);
