@@ -19,6 +19,7 @@ comptime {
     _ = @import("race_tests.zig");
     _ = @import("schedules.zig");
     _ = @import("table_marathon.zig");
+    _ = @import("testing/model.zig");
     _ = @import("testing/swarm.zig");
     // Floor 1
     _ = @import("os/fake.zig");
@@ -31,6 +32,7 @@ comptime {
     // Floor 3
     _ = @import("heap/faults_test.zig");
     _ = @import("heap/large_pool_test.zig");
+    _ = @import("heap/typed_fuzz.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");
     _ = @import("engine/threads_test.zig");

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | LargePool | regions of 2 MiB to 64 GiB, recycled |
 //! | page runs of a LargePool | exact pages, below a region |
+//! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
 const large_pool = @import("large_pool.zig");
 const large_cache = @import("large_cache.zig");
@@ -20,6 +21,8 @@ pub const threads_max = large_pool.threads_max;
 pub const align_max = large_pool.align_max;
 pub const classes = large_pool.classes;
 pub const class_shift_min = large_pool.class_shift_min;
+pub const Typed = @import("typed.zig").Typed;
+pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
 pub const Event = large_cache.Event;
 pub const Total = large_cache.Total;

@@ -124,7 +124,7 @@ pub fn Purge(comptime Pool: type) type {
                 const region = table.at(index);
                 const area = table.areas[region.area];
                 bytes += region.resident;
-                if (area.collected == area.regions) {
+                if (area.collected == area.regions and !(ds.fault("never-unmapped") and !pool.ending)) {
                     // The area goes as a whole, when its last region comes by.
                     region.state = .unused;
                     if (lastOfArea(table, &area)) {
@@ -239,6 +239,7 @@ pub fn Purge(comptime Pool: type) type {
                     const stacks = &pool.stacks[class][region.flavor.index()];
                     // What refused to go is still dirty and resident, and is tried again.
                     if (region.resident != 0) {
+                        if (ds.fault("refusal-loses")) continue;
                         stacks.dirty.push(table, each);
                     } else {
                         stacks.clean.push(table, each);
@@ -296,14 +297,15 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         fn unlockBefore(pool: *Pool, region: *Pool.Region) void {
-            if (region.locked == 0) return;
+            if (region.locked == 0 or (ds.fault("purge-locked") and !pool.ending)) return;
             pool.unlockRange(@ptrFromInt(region.address), region.locked, region_splits);
             region.locked = 0;
         }
 
         fn purgeRange(pool: *Pool, batch: []const u32, from: usize, bytes: usize, advice: os.Advice) void {
             const table = pool.table;
-            if (pool.tryAdvise(@ptrFromInt(from), bytes, advice) != 0) return;
+            const said: os.Advice = if (ds.fault("purge-lazily")) .lazy_free else advice;
+            if (pool.tryAdvise(@ptrFromInt(from), bytes, said) != 0) return;
             if (!Os.works(advice)) return;
             for (batch) |index| {
                 const region = table.at(index);
@@ -393,7 +395,7 @@ pub fn Purge(comptime Pool: type) type {
                 some = true;
                 if (pool.options.scrub_bytes != 0 and cache.idle_ticks == scrub_ticks)
                     emptyDirty(pool, cache);
-                if (cache.idle_ticks < idle_ticks_max) continue;
+                if (cache.idle_ticks < idle_ticks_max or ds.fault("never-aged")) continue;
                 empty(pool, cache);
             }
             return some;
