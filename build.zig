@@ -5,6 +5,7 @@
 //!   zig build race        the tests that use threads, under ThreadSanitizer, and its canary
 //!   zig build fuzz        -- [name|smoke|list] [seed] [--events=n]
 //!   zig build schedules   -- [--schedules=n] [--seed=n]: interleavings of the lock-free structures
+//!   zig build marathon    -- [--leases=n]: the handle table through 2^33 leases
 //!   zig build abi         writes include/holdfast.h and src/abi.gen.ts
 //!   zig build check       formatting, every platform compiles, generated files are fresh
 //!   zig build bench       zig-out/bin/holdfast-bench
@@ -83,7 +84,8 @@ pub fn build(b: *std.Build) void {
     addTests(ctx);
     addRace(ctx);
     addFuzz(ctx);
-    addSchedules(ctx);
+    addProgram(ctx, "schedules", "zig/schedules.zig", "Interleavings of the lock-free structures: -- [--schedules=n]");
+    addProgram(ctx, "marathon", "zig/table_marathon.zig", "The handle table through 2^33 leases: -- [--leases=n] [--threads=n]");
     addAbiAndCheck(ctx);
     addBench(ctx);
 }
@@ -193,18 +195,17 @@ fn addFuzz(ctx: Context) void {
     fuzz.dependOn(&run.step);
 }
 
-/// The simulated interleavings at full size; `zig build test` has a few of each.
-fn addSchedules(ctx: Context) void {
+/// A proof at full size; `zig build test` runs a little of it.
+fn addProgram(ctx: Context, name: []const u8, root: []const u8, description: []const u8) void {
     const b = ctx.b;
-    const schedules = b.step("schedules", "Run interleavings of the lock-free structures: -- [--schedules=n]");
     const exe = b.addExecutable(.{
-        .name = "holdfast-schedules",
-        .root_module = ctx.module("zig/schedules.zig", .{ .optimize = .ReleaseFast }),
+        .name = b.fmt("holdfast-{s}", .{name}),
+        .root_module = ctx.module(root, .{ .optimize = .ReleaseFast }),
     });
     const run = b.addRunArtifact(exe);
     if (b.args) |args| run.addArgs(args);
     run.stdio = .inherit;
-    schedules.dependOn(&run.step);
+    b.step(name, description).dependOn(&run.step);
 }
 
 fn addAbiAndCheck(ctx: Context) void {
