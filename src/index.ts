@@ -8,6 +8,7 @@ export {
   type LargePoolClassStats,
   type LargePoolOptions,
   type LargePoolStats,
+  type LargePoolToken,
 } from "./large_pool.ts";
 export { type LeakReport, type LeakReportOptions, leakReports } from "./leaks.ts";
 export type { AllocOptions } from "./options.ts";

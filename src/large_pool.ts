@@ -62,6 +62,11 @@ export interface LargePoolStats extends Figures<typeof layouts.PoolStats> {
   classes: LargePoolClassStats[];
 }
 
+/** A pool for another Worker: plain data for `postMessage`. */
+export interface LargePoolToken {
+  readonly largePool: number;
+}
+
 const classLog2Min = 21;
 const classCount = 16;
 const headroomBytesMax = 2 ** 32;
@@ -75,9 +80,10 @@ class LargePoolObject implements Disposable {
   #closed = false;
 
   constructor(options?: LargePoolOptions) {
-    if ((options as unknown) === sharedMark) {
-      this.#id = symbols.hf_pool_shared() | 0;
-      this.#handles = null;
+    if ((options as unknown) instanceof KnownPool) {
+      const { id } = options as unknown as KnownPool;
+      this.#id = id;
+      this.#handles = id === sharedId ? null : new HandleSet();
       return;
     }
     const native = nativeOptions(options, LargePoolObject);
@@ -91,7 +97,23 @@ class LargePoolObject implements Disposable {
 
   /** The pool of `alloc` and `allocUnsafe`, one for the process. It is never closed. */
   static get shared(): LargePool {
-    return keep("sharedPool", () => new LargePoolObject(sharedMark as LargePoolOptions));
+    return keep("sharedPool", () => known(sharedId));
+  }
+
+  /** The pool of that token, which another Worker made with `share()`. */
+  static attach(token: LargePoolToken): LargePool {
+    if (typeof token !== "object" || token === null || typeof token.largePool !== "number") {
+      const expected = "a LargePoolToken from share()";
+      throw invalidArgType("token", expected, token, LargePoolObject.attach);
+    }
+    const pool = known(token.largePool | 0);
+    pool.stats();
+    return pool;
+  }
+
+  /** A token by which other Workers reach this pool; it stays open in all of them until closed. */
+  share(): LargePoolToken {
+    return { largePool: this.#id };
   }
 
   /** Bytes of the regions of each class, ascending. */
@@ -163,7 +185,8 @@ class LargePoolObject implements Disposable {
     this.#setHeadroom(0);
     const live = Number(symbols.hf_pool_close(thread, this.#id, options?.force ? 1 : 0));
     if (live > 0) throw holdfastError("BUSY", "LargePool.close", { current: live }, this.close);
-    if (live < 0) throw callError(live, "LargePool.close", this.close);
+    // Closed in another realm before: what is left is to empty the views of this one.
+    if (live < 0 && live !== Status.closed) throw callError(live, "LargePool.close", this.close);
     this.#closed = true;
     this.#handles.revokeAll();
   }
@@ -179,7 +202,16 @@ class LargePoolObject implements Disposable {
   }
 }
 
-const sharedMark: unknown = Object.freeze({});
+/** In place of options: a pool that there is already. */
+class KnownPool {
+  constructor(readonly id: number) {}
+}
+
+function known(id: number): LargePoolObject {
+  return new LargePoolObject(new KnownPool(id) as unknown as LargePoolOptions);
+}
+
+const sharedId = symbols.hf_pool_shared() | 0;
 const sizeClasses: readonly number[] = Object.freeze(
   Array.from({ length: classCount }, (_, index) => 2 ** (classLog2Min + index)),
 );

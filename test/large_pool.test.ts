@@ -172,6 +172,20 @@ test("using closes a pool; a closed one answers CLOSED", () => {
   expect(codeOf(() => closed.close())).toBeUndefined();
 });
 
+test("a token reaches the same pool from elsewhere", () => {
+  using pool = new LargePool({ limitBytes: 4 * MiB, background: null });
+  const attached = LargePool.attach(structuredClone(pool.share()));
+  const handle = attached.alloc(4 * MiB);
+  expect(pool.stats().liveHandles).toBe(1);
+  expect(codeOf(() => pool.alloc(1))).toBe("ERR_HOLDFAST_LIMIT");
+  const { bytes } = handle;
+  attached.close({ force: true });
+  expect(bytes.length).toBe(0);
+  expect(codeOf(() => pool.stats())).toBe("ERR_HOLDFAST_CLOSED");
+  expect(codeOf(() => LargePool.attach(pool.share()))).toBe("ERR_HOLDFAST_CLOSED");
+  expect(codeOf(() => LargePool.attach({} as never))).toBe("ERR_INVALID_ARG_TYPE");
+});
+
 test("pools come and go without an end", () => {
   for (let round = 0; round < 1000; round++) {
     const pool = new LargePool({ background: null });
