@@ -57,6 +57,24 @@ export function table(comparisons: readonly Comparison[]): string {
   return lines.join("\n");
 }
 
+/** The same as a page of docs/benchmarks/. */
+export function markdown(report: Report): string {
+  const facts = Object.entries(report.machine).map(([name, value]) => `${name} ${value}`);
+  const row = (texts: readonly string[]) => `| ${texts.join(" | ")} |`;
+  return [
+    "# Results",
+    "",
+    "Written by `npm run bench -- large --markdown <file>`; [README.md](README.md) says how to read it.",
+    "",
+    `${report.date}, ${report.rounds} rounds, seed ${report.seed}: ${facts.join(", ")}.`,
+    "",
+    row(headers.map((header) => header || "verdict")),
+    row(headers.map((_, column) => (rightAligned.has(column) ? "---:" : "---"))),
+    ...report.comparisons.map((one) => row(cells(one))),
+    "",
+  ].join("\n");
+}
+
 /** One line as it is done, for a run that takes minutes. */
 export function line(comparison: Comparison): string {
   return cells(comparison).filter(Boolean).join("  ");

@@ -1,7 +1,7 @@
 // The benchmark's one entry.
 //
 //     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
-//                         [--smoke] [--list]
+//                         [--markdown file] [--smoke] [--list]
 //
 // Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no judged
 // line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke run
@@ -11,7 +11,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Comparison, failed } from "./comparison.ts";
 import { idleRow, type Options, timedRow } from "./native_rows.ts";
-import { changes, line, machine, type Report, table } from "./report.ts";
+import { changes, line, machine, markdown, type Report, table } from "./report.ts";
 import { groups, type RowName, targets } from "./targets.ts";
 import { typeScriptRow } from "./ts_rows.ts";
 
@@ -50,6 +50,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "string" },
+    markdown: { type: "string" },
     against: { type: "string" },
     rounds: { type: "string" },
     seed: { type: "string" },
@@ -94,6 +95,7 @@ for (const row of chosenRows(positionals)) {
 
 console.log(`\n${table(report.comparisons)}`);
 if (values.json) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+if (values.markdown) writeFileSync(values.markdown, markdown(report));
 if (values.against) {
   const older = JSON.parse(readFileSync(values.against, "utf8")) as Report;
   console.log(`\nratios against ${older.date}:\n${changes(report, older)}`);
