@@ -2,14 +2,14 @@
 //!
 //! Each test hands plain, unprotected memory from thread to thread through one structure and counts
 //! at the end that nothing was lost or doubled. ThreadSanitizer sees every access to that memory; a
-//! hand-over without release and acquire is a report and a failed run. Without it (`zig build test`)
-//! the same tests are a stress of the machine's own memory order.
+//! hand-over without release and acquire is a report and a failed run. Without it (`zig build
+//! test`) the same tests are a stress of the machine's own memory order.
 //!
 //! By hand, one file:
 //!   zig test -fsanitize-thread -fllvm -lc -OReleaseSafe zig/race_tests.zig
 //!
-//! Names contain "threads", by which the race step picks them. The exhaustive search for wrong orders
-//! is schedules.zig; this is the cross-check that the simulated model and the machine agree.
+//! Names contain "threads", by which the race step picks them. The exhaustive search for wrong
+//! orders is schedules.zig; this is the cross-check that the simulated model and the machine agree.
 
 const std = @import("std");
 const ds = @import("ds/ds.zig");
@@ -116,7 +116,8 @@ test "threads push to one owner, who closes and opens again" {
                     continue;
                 };
                 shared.nodes.use(thread, index);
-                if (!shared.inbox.push(&shared.nodes, index)) shared.idle.push(&shared.nodes, index);
+                if (shared.inbox.push(&shared.nodes, index)) continue;
+                shared.idle.push(&shared.nodes, index);
             }
             _ = shared.pushers.fetchSub(1, .release);
         }
@@ -282,7 +283,8 @@ test "threads lease, wrap, transfer and free through one handle table" {
             _ = shared.ended.fetchAdd(1, .monotonic);
         }
     };
-    const memory = try testing.allocator.alignedAlloc(u8, .fromByteUnits(64), Table.bytesFor(Shared.entries_max));
+    const bytes = Table.bytesFor(Shared.entries_max);
+    const memory = try testing.allocator.alignedAlloc(u8, .fromByteUnits(64), bytes);
     defer testing.allocator.free(memory);
     @memset(memory, 0);
     var shared: Shared = .{ .table = .init(memory, testing.random_seed) };

@@ -1,5 +1,5 @@
-//! The full proof of the lock-free structures: every scenario clean over many seeded schedules, every
-//! dropped release and acquire found, every planted bug found.
+//! The full proof of the lock-free structures: every scenario clean over many seeded schedules,
+//! every dropped release and acquire found, every planted bug found.
 //!
 //!   zig run -OReleaseFast zig/schedules.zig -- --schedules=1000000 --seed=1
 //!   ... -- --only=handle_table --seed=1 --from=4711 --schedules=1      repeats one schedule

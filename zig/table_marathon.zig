@@ -1,18 +1,19 @@
-//! The handle table alone through 2^33 leases: no stale number is ever accepted, and the table is not
-//! exhausted.
+//! The handle table alone through 2^33 leases: no stale number is ever accepted, and the table is
+//! not exhausted.
 //!
 //!   zig run -OReleaseFast zig/table_marathon.zig -- [--leases=N] [--threads=N] [--seed=N]
 //!
 //! Each thread leases and frees on one shared table through a cache of its own. Since caches are
-//! last-in-first-out, nearly all leases of a thread fall on one index until its 2^29 numbers are used
-//! up and it retires: the numbers of some sixteen indexes are run through completely. Of every index
-//! the first handle, the last one of the index before it, and random ones in between are kept, and
-//! presented again all along: right after their lease, while the index is used by others, and after
-//! it retired. At the end, every kept number is presented once more, together with its neighbours.
+//! last-in-first-out, nearly all leases of a thread fall on one index until its 2^29 numbers are
+//! used up and it retires: the numbers of some sixteen indexes are run through completely. Of every
+//! index the first handle, the last one of the index before it, and random ones in between are
+//! kept, and presented again all along: right after their lease, while the index is used by others,
+//! and after it retired. At the end, every kept number is presented once more, together with its
+//! neighbours.
 //!
 //! Exit code 0 only if none was accepted, each of the leases got a number, and as many indexes
-//! retired as the arithmetic says. About 7 ns a lease on one core of an x86-64 server of 2025; not a
-//! benchmark, since looking at old numbers is part of the loop.
+//! retired as the arithmetic says. About 7 ns a lease on one core of an x86-64 server of 2025; not
+//! a benchmark, since looking at old numbers is part of the loop.
 
 const std = @import("std");
 const ds = @import("ds/ds.zig");
@@ -68,7 +69,9 @@ const Runner = struct {
                 @branchHint(.unlikely);
                 runner.present(handle);
                 if (random.uintLessThan(u32, 64) == 0) runner.keep(handle);
-                for (0..4) |_| runner.present(runner.kept[random.uintLessThan(u32, runner.kept_count)]);
+                for (0..4) |_| {
+                    runner.present(runner.kept[random.uintLessThan(u32, runner.kept_count)]);
+                }
             }
         }
         table.drain(&cache);
@@ -123,7 +126,7 @@ pub fn main(init: std.process.Init) !u8 {
             return 2;
         }
     }
-    return if (try holds(leases, threads, seed)) 0 else 1;
+    return if (try holds(leases, threads, seed, true)) 0 else 1;
 }
 
 fn number(arg: []const u8, name: []const u8) ?u64 {
@@ -131,7 +134,7 @@ fn number(arg: []const u8, name: []const u8) ?u64 {
     return std.fmt.parseInt(u64, arg[name.len..], 0) catch null;
 }
 
-fn holds(leases: u64, threads: u32, seed: u64) !bool {
+fn holds(leases: u64, threads: u32, seed: u64, verbose: bool) !bool {
     @memset(&memory, 0);
     table = .init(&memory, seed);
     var handles: [threads_max]std.Thread = undefined;
@@ -157,7 +160,7 @@ fn holds(leases: u64, threads: u32, seed: u64) !bool {
         retired_min += runner.leases / generations;
     }
     const retired = table.retiredCount();
-    std.debug.print(
+    if (verbose) std.debug.print(
         \\{d} leases of {d} on {d} threads (seed {d})
         \\{d} old numbers kept, presented {d} times, accepted {d}
         \\{d} indexes retired (at least {d} expected), {d} of {d} ever used
@@ -170,5 +173,5 @@ fn holds(leases: u64, threads: u32, seed: u64) !bool {
 }
 
 test "a million leases accept no old number" {
-    try std.testing.expect(try holds(1_000_000, 2, std.testing.random_seed));
+    try std.testing.expect(try holds(1_000_000, 2, std.testing.random_seed, false));
 }

@@ -56,7 +56,11 @@ pub const Real = struct {
                 return .{ .raw = value };
             }
 
-            pub inline fn load(cell: *const Cell, comptime order: Order, comptime site: @TypeOf(.site)) T {
+            pub inline fn load(
+                cell: *const Cell,
+                comptime order: Order,
+                comptime site: @TypeOf(.site),
+            ) T {
                 _ = site;
                 return @atomicLoad(T, &cell.raw, order);
             }

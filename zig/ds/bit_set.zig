@@ -46,8 +46,8 @@ pub fn BitSet(comptime bits: u32) type {
             return set.findRunAligned(count, 1);
         }
 
-        /// Start of the lowest run of `count` clear bits that begins at a multiple of `alignment`, a
-        /// power of two.
+        /// Start of the lowest run of `count` clear bits that begins at a multiple of `alignment`,
+        /// a power of two.
         pub fn findRunAligned(set: *const Set, count: u32, alignment: u32) ?u32 {
             std.debug.assert(count > 0 and std.math.isPowerOfTwo(alignment));
             var start = set.nextClear(0) orelse return null;

@@ -1,14 +1,14 @@
 //! Numbers that name leases: each is accepted while its lease lives, and never again.
 //!
-//! A handle is generation:29 << 24 | index:24, an integer below 2^53. The index picks an entry of 64
-//! bytes; the entry's word holds wraps:32 | phase:3 | generation:29, so that one compare-and-swap
-//! decides each end of a lease and exactly one caller wins it. A *wrap* is one ArrayBuffer that
-//! JavaScript may still have over the lease's memory; while there is one, a freed lease is `closing`
-//! and its payload stays untouched.
+//! A handle is generation:29 << 24 | index:24, an integer below 2^53. The index picks an entry of
+//! 64 bytes; the entry's word holds wraps:32 | phase:3 | generation:29, so that one
+//! compare-and-swap decides each end of a lease and exactly one caller wins it. A *wrap* is one
+//! ArrayBuffer that JavaScript may still have over the lease's memory; while there is one, a freed
+//! lease is `closing` and its payload stays untouched.
 //!
 //! Invariant: an index issues each generation at most once. Its generations start at random, go up
-//! by one with each end of a lease, each token and each adoption, and shortly before they come round
-//! the index is retired. So a table of 2^24 indexes serves 2^53 leases and no number twice.
+//! by one with each end of a lease, each token and each adoption, and shortly before they come
+//! round the index is retired. So a table of 2^24 indexes serves 2^53 leases and no number twice.
 //!
 //! Phases: free -> live -> (closing | token) -> free ... -> retired. An entry outside `live` and
 //! `token` that is not closing belongs to whoever took it out: between the call that answered
@@ -21,8 +21,8 @@
 //! Threads: every operation from any thread, except that a `Cache` belongs to one thread and the
 //! payload of a live lease to whoever owns the handle. dropWrap needs no thread state at all.
 //!
-//! Not a map: payloads are found by handle only. A walk over all leases (`peek`) is for the end of a
-//! thread and for statistics.
+//! Not a map: payloads are found by handle only. A walk over all leases (`peek`) is for the end of
+//! a thread and for statistics.
 
 const std = @import("std");
 const tagged_stack = @import("tagged_stack.zig");
@@ -94,9 +94,10 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof
         /// (beside those of the shared stack).
         pub const ordered_sites = [_]@TypeOf(.site){
-            .table_publish, .table_find,      .table_wrap,           .table_unwrap,     .table_free_load,
-            .table_free,    .table_drop_load, .table_drop,           .table_drop_again, .table_token,
-            .table_adopt,   .table_peek,      .table_end_token_load,
+            .table_publish, .table_find,           .table_wrap,      .table_unwrap,
+            .table_free,    .table_free_load,      .table_drop_load, .table_drop,
+            .table_token,   .table_end_token_load, .table_adopt,     .table_drop_again,
+            .table_peek,
         };
 
         pub const Entry = extern struct {
@@ -266,8 +267,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             }
             const slot = table.entry(index);
             const generation = generationIn(handle);
-            // Acquire: pairs with the release of publish, for `start`, which decides whether the index
-            // retires.
+            // Acquire: pairs with the release of publish, for `start`, which decides whether the
+            // index retires.
             var word = slot.word.load(.acquire, .table_free_load);
             while (@as(u32, @truncate(word)) == pack(.live, generation)) {
                 const wrapped = word >= wrap_one;
@@ -289,8 +290,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             return table.wrong(handle, word);
         }
 
-        /// The common case of `beginFree`: no wrap, and the index has numbers left. True: as finished.
-        /// False: nothing has changed, ask `beginFree`.
+        /// The common case of `beginFree`: no wrap, and the index has numbers left. True: as
+        /// finished. False: nothing has changed, ask `beginFree`.
         pub inline fn endUnwrapped(table: *Table, handle: Handle) bool {
             const index = indexOf(handle);
             if (index >= table.capacity) return false;
@@ -300,8 +301,14 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             if (slot.word.load(.acquire, .table_free_load) != pack(.live, generation)) return false;
             if (issued(slot, generation) + 1 + generations_spare >= generations) return false;
             const after = pack(.free, (generation +% 1) & generation_mask);
-            // As in beginFree.
-            return slot.word.cmpxchg(pack(.live, generation), after, .acq_rel, .monotonic, .table_free) == null;
+            // As in beginFree, whose sites these are too.
+            return slot.word.cmpxchg(
+                pack(.live, generation),
+                after,
+                .acq_rel,
+                .monotonic,
+                .table_free,
+            ) == null;
         }
 
         /// Gives an index back: to the thread's cache, or to everyone when there is no thread.
@@ -357,8 +364,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// Takes back a wrap whose ArrayBuffer could not be made: unlike dropWrap it never ends the
         /// lease. False: there was none.
         pub fn cancelWrap(table: *Table, handle: Handle) WrongHandle!bool {
-            // Release: as in addWrap; the wrap that is taken back kept the lease from ending, so the
-            // owner may have written the payload until now.
+            // Release: as in addWrap; the wrap that is taken back kept the lease from ending, so
+            // the owner may have written the payload until now.
             return table.changeWraps(handle, -1, .release, .table_unwrap);
         }
 
@@ -454,7 +461,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             return handleOf(indexOf(token), after);
         }
 
-        /// Ends a token that nobody adopted: the caller owns payload and index, and calls `recycle`.
+        /// Ends a token that nobody adopted: the caller owns payload and index, and calls
+        /// `recycle`.
         pub fn endToken(table: *Table, token: Handle) WrongHandle!void {
             if (indexOf(token) >= table.capacity) return error.Foreign;
             const slot = table.entry(indexOf(token));
@@ -462,7 +470,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             // beginFree. The swap sees the same word again.
             const word = slot.word.load(.acquire, .table_end_token_load);
             if (word != pack(.token, generationIn(token))) return table.wrong(token, word);
-            try table.takeToken(token, ended(slot, generationIn(token)), .monotonic, .table_end_token);
+            const after = ended(slot, generationIn(token));
+            try table.takeToken(token, after, .monotonic, .table_end_token);
         }
 
         fn takeToken(
@@ -486,8 +495,8 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
         /// What an index is doing at this moment.
         pub const Peek = struct { phase: Phase, handle: Handle, wraps: u32 };
 
-        /// State of any index below `end()`; another thread may change it at once, so act on it only
-        /// by a call that takes the handle.
+        /// State of any index below `end()`; another thread may change it at once, so act on it
+        /// only by a call that takes the handle.
         pub fn peek(table: *const Table, index: u32) Peek {
             // Acquire: pairs with the release of publish; the caller reads `owner`.
             const word = table.entry(index).word.load(.acquire, .table_peek);

@@ -26,7 +26,19 @@ const generations = 32;
 /// As the table keeps for transfers at five bits: 2 to the power of 5 / 3.
 const generations_spare = 2;
 
-const Operation = enum { lease, free, wrap, cancel, drop, to_token, adopt, end_token, wrong, drain, give_up };
+const Operation = enum {
+    lease,
+    free,
+    wrap,
+    cancel,
+    drop,
+    to_token,
+    adopt,
+    end_token,
+    wrong,
+    drain,
+    give_up,
+};
 
 const Kind = enum { free, live, closing, token };
 
@@ -96,6 +108,10 @@ const World = struct {
 
     fn free(world: *World) !void {
         const slot = world.pick(.live) orelse return;
+        if (world.random.boolean() and world.table.endUnwrapped(slot.number)) {
+            try expect(slot.wraps == 0);
+            return world.end(slot);
+        }
         switch (try world.table.beginFree(slot.number)) {
             .finished => {
                 try expect(slot.wraps == 0);
@@ -127,7 +143,8 @@ const World = struct {
         if (slot.wraps == 0) return expect(dropped == .still);
         slot.wraps -= 1;
         if (slot.wraps > 0) return expect(dropped == .still);
-        try expect(dropped == @as(handle_table.Dropped, if (kind == .closing) .finished else .leaked));
+        const expected: handle_table.Dropped = if (kind == .closing) .finished else .leaked;
+        try expect(dropped == expected);
         try world.end(slot);
     }
 
@@ -158,13 +175,17 @@ const World = struct {
         try world.end(slot);
     }
 
-    /// A number that is not a live handle, and one that is not a token: refused for the right reason.
+    /// A number that is not a live handle, and one that is not a token: refused for the right
+    /// reason.
     fn wrongNumber(world: *World) !void {
         const number = world.randomNumber();
         const index = Table.indexOf(number);
         const generation = number >> handle_table.index_bits;
         const slot: ?*Slot = if (index < entries_max) &world.slots[index] else null;
-        const good = if (slot) |s| s.number == number and s.kind != .free and s.kind != .closing else false;
+        const good = if (slot) |known|
+            known.number == number and (known.kind == .live or known.kind == .token)
+        else
+            false;
         const reason: handle_table.WrongHandle = blk: {
             if (good or generation >= generations) break :blk error.Foreign;
             const known = slot orelse break :blk error.Foreign;
@@ -173,6 +194,7 @@ const World = struct {
         if (!(good and slot.?.kind == .live)) {
             try std.testing.expectError(reason, world.table.find(number));
             try std.testing.expectError(reason, world.table.beginFree(number));
+            try expect(!world.table.endUnwrapped(number));
             try std.testing.expectError(reason, world.table.addWrap(number));
             try std.testing.expectError(reason, world.table.toToken(number, 0));
         } else try expect((try world.table.find(number)).payload.tag == slot.?.tag);
@@ -190,7 +212,7 @@ const World = struct {
             0 => random.int(Table.Handle),
             1 => near ^ @as(Table.Handle, 1) << random.uintLessThan(u6, 53),
             2 => near,
-            else => @as(Table.Handle, random.uintLessThan(u32, generations)) << handle_table.index_bits |
+            else => @as(Table.Handle, random.uintLessThan(u32, generations)) << 24 |
                 random.uintLessThan(u32, entries_max + 4),
         };
     }
@@ -224,7 +246,8 @@ const World = struct {
                 try world.end(slot);
             } else if (slot.kind == .live) slot.kind = .closing;
             while (slot.kind == .closing) : (slot.wraps -= 1) {
-                if (world.table.dropWrap(Table.indexOf(slot.number)) == .finished) try world.end(slot);
+                const dropped = world.table.dropWrap(Table.indexOf(slot.number));
+                if (dropped == .finished) try world.end(slot);
             }
         }
         var retired: u32 = 0;

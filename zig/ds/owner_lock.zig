@@ -60,8 +60,8 @@ pub fn OwnerLock(comptime Sync: type) type {
             lock.busy.store(0, .release, .owner_leave);
         }
 
-        /// True: the caller is inside and the owner is kept out until endSteal. False: another thief
-        /// is inside, or the owner did not leave in time.
+        /// True: the caller is inside and the owner is kept out until endSteal. False: another
+        /// thief is inside, or the owner did not leave in time.
         pub fn trySteal(lock: *Lock) bool {
             // Acquire: pairs with the release of the previous thief's endSteal.
             if (lock.thief.cmpxchg(0, 1, .acquire, .monotonic, .thief_claim) != null) return false;

@@ -40,8 +40,8 @@ pub fn RemoteStack(comptime Sync: type) type {
             var head = stack.head.load(.monotonic, .remote_push_load);
             while (head != closed) {
                 links.next(index).store(head, .monotonic, .remote_push_link);
-                // Release: pairs with the acquire in takeAll and close, which would otherwise read an
-                // old link and lose the rest of the chain, or miss what was written to the slot.
+                // Release: pairs with the acquire in takeAll and close, which would otherwise read
+                // an old link and lose the rest of the chain, or miss what was written to the slot.
                 head = stack.head.cmpxchg(
                     head,
                     index,
@@ -65,7 +65,8 @@ pub fn RemoteStack(comptime Sync: type) type {
             return first;
         }
 
-        /// Refuses from now on; returns what was still inside. Owner only. Closing twice is harmless.
+        /// Refuses from now on; returns what was still inside. Owner only. Closing twice is
+        /// harmless.
         pub fn close(stack: *Stack) ?u32 {
             // Acquire: as in takeAll.
             const first = stack.head.swap(closed, .acquire, .remote_close);

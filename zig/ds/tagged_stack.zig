@@ -2,8 +2,8 @@
 //!
 //! The head is one word, index:24 | tag:40. The links lie out of line, in memory of the caller that
 //! stays mapped for as long as the stack lives: `links.next(index)` gives the atomic link of an
-//! index. A popper may read the link of an index that another thread has already taken; what it read
-//! is then thrown away, because every removal raises the tag and its compare-and-swap fails.
+//! index. A popper may read the link of an index that another thread has already taken; what it
+//! read is then thrown away, because every removal raises the tag and its compare-and-swap fails.
 //!
 //! Invariant: while the head holds (index, tag), the chain from index has not changed since that
 //! tag was written, except by pushes, which change the head. So one compare-and-swap may take one
@@ -55,7 +55,8 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
             stack.pushChain(links, index, index);
         }
 
-        /// Pushes the chain first..last, which the caller has linked; the link of `last` is set here.
+        /// Pushes the chain first..last, which the caller has linked; the link of `last` is set
+        /// here.
         pub fn pushChain(stack: *Stack, links: anytype, first: u32, last: u32) void {
             std.debug.assert(first < none and last < none);
             var head = stack.head.load(.monotonic, .stack_push_load);
@@ -75,8 +76,9 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
         }
 
         pub fn pop(stack: *Stack, links: anytype) ?u32 {
-            // Acquire here and on failure below: pairs with the release in pushChain. (On success the
-            // swap read the same value again and needs no order; success may not be the weaker.)
+            // Acquire here and on failure below: pairs with the release in pushChain. (On success
+            // the swap read the same value again and needs no order; success may not be the
+            // weaker.)
             var head = stack.head.load(.acquire, .stack_pop_load);
             while (indexOf(head) != none) {
                 const index = indexOf(head);
@@ -92,7 +94,8 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
             return null;
         }
 
-        /// Takes up to `max` indexes with one compare-and-swap; returns their count and fills `chain`.
+        /// Takes up to `max` indexes with one compare-and-swap; returns their count and fills
+        /// `chain`.
         pub fn popMany(stack: *Stack, links: anytype, max: u32, chain: *Chain) u32 {
             chain.* = .{};
             if (max == 0) return 0;

@@ -1,12 +1,13 @@
 //! Random operations on any `std.mem.Allocator`, against an obvious model of who owns which bytes.
 //!
 //! The model is a list of live blocks with a pattern each. After every operation: a new block has
-//! its alignment, lies in no other live block, and a kept block still carries its pattern; a resized
-//! or remapped one keeps its contents up to the smaller length. An allocator may refuse anything, as
-//! long as a refusal changes nothing.
+//! its alignment, lies in no other live block, and a kept block still carries its pattern; a
+//! resized or remapped one keeps its contents up to the smaller length. An allocator may refuse
+//! anything, as long as a refusal changes nothing.
 //!
 //! Cost: an allocation is linear in the live blocks, and each block's first and last bytes are
-//! checked, not its middle, so blocks of many MiB are cheap. One thread. The seed decides everything.
+//! checked, not its middle, so blocks of many MiB are cheap. One thread. The seed decides
+//! everything.
 //!
 //! Not for what an allocator promises beyond the interface (zeros, addresses, statistics).
 
@@ -35,7 +36,9 @@ pub const Wrong = error{ Misaligned, Overlapping, ContentsLost, OutOfMemory };
 pub fn exercise(sample: std.mem.Allocator, seed: u64, events: u64, bounds: Bounds) Wrong!void {
     var prng = std.Random.DefaultPrng.init(seed);
     var run: Run = .{ .sample = sample, .random = prng.random(), .bounds = bounds };
-    defer for (run.blocks[0..run.count]) |block| sample.rawFree(block.memory, block.alignment, @returnAddress());
+    defer for (run.blocks[0..run.count]) |block| {
+        sample.rawFree(block.memory, block.alignment, @returnAddress());
+    };
     const mix: Swarm(Operation) = .init(run.random, &.{.alloc});
     for (0..events) |_| switch (mix.next(run.random)) {
         .alloc => try run.alloc(),
@@ -60,11 +63,15 @@ const Run = struct {
     fn alloc(run: *Run) Wrong!void {
         // A full list frees, so that a mix without frees goes on.
         if (run.count == blocks_max) return run.free();
-        const alignment: Alignment = @enumFromInt(run.random.uintAtMost(u6, run.bounds.alignment_shift_max));
+        const shift = run.random.uintAtMost(u6, run.bounds.alignment_shift_max);
+        const alignment: Alignment = @enumFromInt(shift);
         const bytes = run.size();
-        const ptr = run.sample.rawAlloc(bytes, alignment, @returnAddress()) orelse return run.free();
+        const ptr = run.sample.rawAlloc(bytes, alignment, @returnAddress()) orelse {
+            return run.free();
+        };
         run.succeeded += 1;
-        const block: Block = .{ .memory = ptr[0..bytes], .alignment = alignment, .tag = run.next_tag };
+        const memory = ptr[0..bytes];
+        const block: Block = .{ .memory = memory, .alignment = alignment, .tag = run.next_tag };
         run.next_tag +%= 1;
         if (!alignment.check(@intFromPtr(ptr))) return error.Misaligned;
         try run.expectAlone(block.memory, null);
@@ -76,7 +83,8 @@ const Run = struct {
     /// Small sizes as often as large ones.
     fn size(run: *Run) usize {
         const shift = run.random.uintAtMost(u6, std.math.log2_int(usize, run.bounds.bytes_max));
-        return @min(run.bounds.bytes_max, run.random.intRangeAtMost(usize, 1, @as(usize, 2) << shift));
+        const bytes = run.random.intRangeAtMost(usize, 1, @as(usize, 2) << shift);
+        return @min(run.bounds.bytes_max, bytes);
     }
 
     fn free(run: *Run) Wrong!void {

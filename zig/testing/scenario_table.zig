@@ -1,11 +1,11 @@
 //! The handle table under the simulated threads: leases, wraps, tokens and hand-overs, against an
 //! exact model of each lease.
 //!
-//! Three threads share a table of three indexes with caches of two. Handles, wraps and tokens travel
-//! between them through plain lists that order nothing, so that every bit of order must come from
-//! the table itself. A number that came that way may be refused, since its reader may not have heard
-//! of the lease yet; but whatever the table accepts must be right, each end of a lease must have one
-//! winner, and a thread's own numbers must be judged exactly.
+//! Three threads share a table of three indexes with caches of two. Handles, wraps and tokens
+//! travel between them through plain lists that order nothing, so that every bit of order must come
+//! from the table itself. A number that came that way may be refused, since its reader may not have
+//! heard of the lease yet; but whatever the table accepts must be right, each end of a lease must
+//! have one winner, and a thread's own numbers must be judged exactly.
 //!
 //! The payload belongs to the owner while no wrap is out, and to the winner of the end. `memory` is
 //! what lies behind the lease: each thread writes a part of its own before it drops a wrap, and the
@@ -38,8 +38,10 @@ pub const scenario: scheduler.Scenario = .{
     .body = body,
     .check = check,
     .ordered_sites = scheduler.names(&Table.ordered_sites),
-    .inner_sites = scheduler.names(&(ds.TaggedStack(Sim).ordered_sites ++ .{ .model_gate, .model_gate_take })),
+    .inner_sites = scheduler.names(&(ds.TaggedStack(Sim).ordered_sites ++ model_sites)),
 };
+
+const model_sites = [_]@TypeOf(.site){ .model_gate, .model_gate_take };
 
 const Lease = struct {
     handle: Table.Handle,
@@ -98,7 +100,8 @@ fn setup() void {
     };
     if (plot == .mixed) return;
     opening = 2;
-    disabled[1] = if (plot == .hand_over) ~@as(u32, 1 << 1 | 1 << 6) else ~@as(u32, 1 << 3 | 1 << 5);
+    const of_owner: u32 = if (plot == .hand_over) 1 << 1 | 1 << 6 else 1 << 3 | 1 << 5;
+    disabled[1] = ~of_owner;
     disabled[2] = ~@as(u32, 1 << 7);
     disabled[3] = if (plot == .hand_over) ~@as(u32, 1 << 3) else disabled[2];
 }
@@ -194,6 +197,11 @@ fn free(thread: u8, cache: *Table.Cache, lease: *Lease) void {
     if (lease.owner == 0) lease.owner = contested;
     if (lease.owner != thread and lease.owner != contested) return;
     const index = Table.indexOf(lease.handle);
+    if (below(2) == 0 and table.endUnwrapped(lease.handle)) {
+        expect(lease.phase == .live, "a stale number was freed");
+        expect(lease.wraps == 0, "freed under an ArrayBuffer");
+        return finish(cache, lease, index);
+    }
     const freeing = table.beginFree(lease.handle) catch {
         // Another's number may be unheard of; one's own is judged exactly.
         return expect(lease.owner != thread or lease.phase != .live, "a live number was refused");
@@ -240,7 +248,8 @@ fn wrap(thread: u8, lease: *Lease) void {
     lease.wraps_most = @max(lease.wraps_most, lease.wraps);
     lease.looked = false;
     if (lease.gated) _ = gates[Table.indexOf(lease.handle)].fetchAdd(1, .release, .model_gate);
-    if (lease.wraps == 1 or (plot == .mixed and below(2) == 0)) lease.loose += 1 else lease.holds += 1;
+    const loose = lease.wraps == 1 or (plot == .mixed and below(2) == 0);
+    if (loose) lease.loose += 1 else lease.holds += 1;
 }
 
 /// A wrap of its own keeps the lease from ending, so the owner may write the payload meanwhile.
@@ -258,7 +267,7 @@ fn unhold(thread: u8, lease: *Lease) void {
     const done = table.cancelWrap(lease.handle) catch {
         return expect(lease.phase != .live, "a live number was refused");
     };
-    expect(done and lease.phase == .live and lease.wraps > 0, "a wrap was taken back that was none");
+    expect(done and lease.phase == .live and lease.wraps > 0, "no wrap was there to take back");
     lease.wraps -= 1;
     lease.looked = false;
 }
@@ -308,7 +317,13 @@ fn send(thread: u8, lease: *Lease) void {
     lease.phase = .free;
     lease.holds = 0;
     lease.wraps = 0;
-    add(.{ .handle = token, .phase = .token, .owner = 0, .named = no_owner, .number = lease.number });
+    add(.{
+        .handle = token,
+        .phase = .token,
+        .owner = 0,
+        .named = no_owner,
+        .number = lease.number,
+    });
 }
 
 fn adopt(thread: u8, lease: *Lease) void {
@@ -316,7 +331,14 @@ fn adopt(thread: u8, lease: *Lease) void {
     const handle = table.adopt(lease.handle) catch return;
     expect(lease.phase == .token, "something else than a token was adopted");
     lease.phase = .free;
-    add(.{ .handle = handle, .phase = .live, .owner = thread, .named = no_owner, .number = lease.number, .looked = true });
+    add(.{
+        .handle = handle,
+        .phase = .live,
+        .owner = thread,
+        .named = no_owner,
+        .number = lease.number,
+        .looked = true,
+    });
     const entry = table.entry(Table.indexOf(handle));
     expect(entry.payload.number.get() == lease.number, "an adoption without the payload");
 }

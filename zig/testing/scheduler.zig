@@ -5,22 +5,23 @@
 //! view-based model: a location keeps its last stores (messages) in order of modification, each
 //! message carries the view that its writer released with it, and a thread reads any message not
 //! older than its own view of that location. An acquiring read joins the message's view into the
-//! thread's, a read-modify-write takes the newest message and passes its view on (release sequence),
-//! a full fence joins the thread's view with one that all fences share, and the heavy fence does so
-//! for every thread, as membarrier does. Fences move what a thread must read next, never the right to
-//! touch `Plain` cells: a race on those is found by vector clocks, so hand-over needs release and
-//! acquire here even where a fence might do.
+//! thread's, a read-modify-write takes the newest message and passes its view on (release
+//! sequence), a full fence joins the thread's view with one that all fences share, and the heavy
+//! fence does so for every thread, as membarrier does. Fences move what a thread must read next,
+//! never the right to touch `Plain` cells: a race on those is found by vector clocks, so hand-over
+//! needs release and acquire here even where a fence might do.
 //!
 //! Invariant: a schedule is a function of (seed, number) alone; a failure can be repeated.
 //!
-//! Proof by mutation: `prove` runs a scenario clean, then once for every release and acquire of every
-//! site with just that half dropped, and demands that the scenario notices. It also demands that the
-//! structure's `ordered_sites` are exactly the sites that it ordered.
+//! Proof by mutation: `prove` runs a scenario clean, then once for every release and acquire of
+//! every site with just that half dropped, and demands that the scenario notices. It also demands
+//! that the structure's `ordered_sites` are exactly the sites that it ordered.
 //!
-//! Cost: 2 to 10 µs a schedule of some fifty steps (ReleaseFast). One global simulation; not for use
-//! by two threads. Bounds: 3 simulated threads, 28 locations, the last 8 stores of each, stores in
-//! order of execution, no load that looks into the future. So it finds what is missing on real
-//! machines (x86-64, aarch64) but is no proof for an abstract one; ThreadSanitizer stands beside it.
+//! Cost: 2 to 10 µs a schedule of some fifty steps (ReleaseFast). One global simulation; not for
+//! use by two threads. Bounds: 3 simulated threads, 28 locations, the last 8 stores of each, stores
+//! in order of execution, no load that looks into the future. So it finds what is missing on real
+//! machines (x86-64, aarch64) but is no proof for an abstract one; ThreadSanitizer stands beside
+//! it.
 
 const std = @import("std");
 const fiber = std.Io.fiber;
@@ -283,7 +284,9 @@ pub const Sim = struct {
                 const own = @constCast(cell);
                 own.refresh();
                 const view = &state.threads[state.current].view;
-                if (own.write_clock > view[own.writer]) fail("race: a read not ordered after a write");
+                if (own.write_clock > view[own.writer]) {
+                    fail("race: a read not ordered after a write");
+                }
                 own.read_clocks[state.current] = view[state.current];
                 return own.raw;
             }
@@ -653,7 +656,8 @@ pub fn prove(scenario: *const Scenario, proof: Proof) error{ProofFailed}!void {
             };
             mutations += 1;
             slowest = @max(slowest, failure.schedule + 1);
-            if (proof.verbose) std.debug.print("  without {t:<8} at {s:<20} schedule {d:>7}: {s}\n", .{
+            const line = "  without {t:<8} at {s:<20} schedule {d:>7}: {s}\n";
+            if (proof.verbose) std.debug.print(line, .{
                 half, site.name, failure.schedule, failure.reason,
             });
         }
@@ -669,13 +673,14 @@ fn checkListed(scenario: *const Scenario) error{ProofFailed}!void {
     var record = state.sites;
     while (record) |site| : (record = site.next) {
         if (site.seen.count() == 0) continue;
-        if (isIn(scenario.ordered_sites, site.name) or isIn(scenario.inner_sites, site.name)) continue;
+        if (isIn(scenario.ordered_sites, site.name)) continue;
+        if (isIn(scenario.inner_sites, site.name)) continue;
         std.debug.print("{s}: site {s} is ordered but not listed\n", .{ scenario.name, site.name });
         return error.ProofFailed;
     }
     for (scenario.ordered_sites) |listed| {
         if (find(listed)) |site| if (site.seen.count() > 0) continue;
-        std.debug.print("{s}: site {s} is listed but was never reached\n", .{ scenario.name, listed });
+        std.debug.print("{s}: site {s} is listed but never reached\n", .{ scenario.name, listed });
         return error.ProofFailed;
     }
 }

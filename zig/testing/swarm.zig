@@ -1,13 +1,14 @@
 //! A random mix of operations in which some are left out at random.
 //!
-//! With every operation always possible, long rows of one kind hardly ever happen: nothing fills up,
-//! nothing runs empty. A swarm gives each run weights of its own, many of them zero, so that over
-//! many runs every corner is reached.
+//! With every operation always possible, long rows of one kind hardly ever happen: nothing fills
+//! up, nothing runs empty. A swarm gives each run weights of its own, many of them zero, so that
+//! over many runs every corner is reached.
 //!
 //! `Operation` is an enum, one tag an operation. Invariant: at least one operation has a weight.
 //! Cost: a pick is linear in the number of operations. One thread; the seed decides everything.
 //!
-//! Not for structures whose operations need one another to make any progress: name those in `always`.
+//! Not for structures whose operations need one another to make any progress: name those in
+//! `always`.
 
 const std = @import("std");
 
