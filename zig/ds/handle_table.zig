@@ -106,8 +106,11 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             link: Sync.Atomic(u32),
             /// First generation of this index.
             start: Sync.Atomic(u32),
-            /// The thread that answers for the lease; the caller's, see `peek`. Atomic because a
-            /// thread that tidies up after another reads it while the lease may be moving.
+            /// The thread that answers for the lease, in the caller's own code; written before
+            /// publish. Who tidies up after a thread must call `peek` first and read this after it:
+            /// the other way round a lease that began in between would pass for the thread's.
+            /// For the same reason a lease that becomes a token must stop naming its thread as one
+            /// of a live lease before toToken, or its adopter could be tidied away.
             owner: Sync.Atomic(u32),
             spare: u32,
             payload: Payload,
