@@ -112,7 +112,7 @@ fn addSharedLibrary(ctx: Context, platform: Platform) std.Build.LazyPath {
     run.setName(b.fmt("build-lib {s}", .{platform.name}));
     run.addArgs(&.{ "-target", platform.target, "-fPIC" });
     run.addArgs(&.{ "-O", @tagName(ctx.optimize) });
-    if (ctx.optimize != .Debug) run.addArgs(&.{ "-fstrip", "-fno-unwind-tables", "--gc-sections" });
+    if (ctx.optimize != .Debug) run.addArgs(&.{ "-fstrip", "-fno-unwind-tables", "-fomit-frame-pointer", "--gc-sections" });
     if (std.mem.eql(u8, platform.os, "linux")) {
         // LLD: the self-hosted linker writes no DT_SONAME and no DF_1_NODELETE.
         run.addArgs(&.{ "-flld", "-fllvm", "-fsoname=" ++ soname, "-z", "nodelete" });

@@ -118,8 +118,9 @@ pub fn Engine(comptime Os: type) type {
         };
 
         const CacheSlot = struct {
-            /// Number of the pool while it is open and enabled; 0 if the slow path must look.
-            id: Sync.Atomic(u32),
+            /// One more than the number of the pool while it is open and enabled; 0 if the slow path
+            /// must look, and in a forked child.
+            key: Sync.Atomic(u64),
             cache: *Pool.Cache,
         };
 
@@ -165,7 +166,10 @@ pub fn Engine(comptime Os: type) type {
             self.sleeper = .{ .wake = wakeClock, .purges = &self.shared[0] };
             if (self == nativeInstance()) _ = Os.onThreadEnd(threadEnd);
             if (Os.works(.wipe_on_fork)) if (self.table.metadata(Os.pageBytes())) |page| {
-                if (Os.advise(page, Os.pageBytes(), .wipe_on_fork) == 0) {
+                // Without threads nothing is warm, so that warm operations need not look at the page.
+                if (Os.advise(page, Os.pageBytes(), .wipe_on_fork) == 0 and
+                    Os.advise(threads, threads_bytes, .wipe_on_fork) == 0)
+                {
                     const word: *u32 = @ptrCast(@alignCast(page));
                     word.* = 1;
                     self.alive = word;
@@ -240,7 +244,7 @@ pub fn Engine(comptime Os: type) type {
             self.sweep(index);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadEnded(index);
             self.handles.drain(&thread.handles);
-            for (&thread.caches) |*slot| slot.id.store(0, .monotonic, .warm);
+            for (&thread.caches) |*slot| slot.key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
             _ = thread.owner_word.fetchAdd(owner_index + 1, .monotonic, .thread_epoch);
@@ -266,12 +270,12 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// The cache for a warm operation, null if something has to be looked at first.
-        inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
+        inline fn warmCache(self: *Self, thread: u32, id: u32) ?*const *Pool.Cache {
             // None before the engine is ready.
             if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
             const slot = &self.threads[thread].caches[id & (pools_max - 1)];
-            // The slot is written by its own thread; others only clear the id.
-            return if (slot.id.load(.monotonic, .warm) == id) slot.cache else null;
+            // The slot is written by its own thread; others only clear the key.
+            return if (slot.key.load(.monotonic, .warm) == @as(u64, id) + 1) &slot.cache else null;
         }
 
         fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
@@ -279,13 +283,13 @@ pub fn Engine(comptime Os: type) type {
             if (!pool.options.enabled or id == 0) return;
             const slot = &self.threads[thread].caches[id & (pools_max - 1)];
             slot.cache = cache;
-            slot.id.store(id, .monotonic, .warm);
+            slot.key.store(@as(u64, id) + 1, .monotonic, .warm);
         }
 
         /// Makes every thread look at the pool again before its next operation.
         fn forgetCaches(self: *Self, pool_slot: usize) void {
             const top = self.threads_top.load(.monotonic, .threads);
-            for (self.threads[0..top]) |*thread| thread.caches[pool_slot].id.store(0, .monotonic, .warm);
+            for (self.threads[0..top]) |*thread| thread.caches[pool_slot].key.store(0, .monotonic, .warm);
         }
 
         fn ownerWord(self: *Self, index: u32) u32 {
@@ -336,9 +340,9 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn alloc(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
             // The common case: nothing asked but memory or an alias view, and it is warm.
-            if (options & ~w.options_warm == 0 and self.alive.* != 0) {
+            if (options & ~w.options_warm == 0) {
                 if (self.warmCache(thread_index, pool_id)) |cache| {
-                    const handle = self.allocWarm(cache, thread_index, pool_id, bytes, options & w.option_alias != 0);
+                    const handle = self.allocWarm(cache.*, thread_index, pool_id, bytes, options & w.option_alias != 0);
                     if (handle != 0) return floatOf(handle);
                 }
             }
@@ -355,7 +359,8 @@ pub fn Engine(comptime Os: type) type {
             const of = &entry.payload;
             var run: heap.Run = .{ .region = none, .page = 0, .pages = 0 };
             if (size >= region_bytes_min) {
-                run.region = Pool.takeWarm(cache, thread_index, size, alias, .held);
+                const region = Pool.takeWarm(cache, size, alias, .held) orelse return 0;
+                run.region = @intCast((@intFromPtr(region) - @intFromPtr(cache.descriptors)) / @sizeOf(Table.Descriptor));
             } else run = Pool.Runs.takeWarm(cache, size, alias);
             if (run.region == none) return 0;
             self.handles.take(&thread.handles, index);
@@ -518,14 +523,15 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn free(self: *Self, thread_index: u32, handle: f64) Status {
-            if (thread_index < self.threads_top.load(.monotonic, .threads) and self.alive.* != 0) {
+            // In a forked child no thread is attached.
+            if (thread_index < self.threads_top.load(.monotonic, .threads)) {
                 const number: Handles.Handle = @intCast(wholeOf(handle));
                 const thread = &self.threads[thread_index];
                 if (number != 0 and thread.attached.load(.monotonic, .thread_attached) == 1 and
                     self.handles.endUnwrapped(number))
                 {
                     const index = Handles.indexOf(number);
-                    if (!self.giveWarm(thread, thread_index, &self.handles.entry(index).payload))
+                    if (!giveWarm(thread, &self.handles.entry(index).payload))
                         return self.finishFreed(thread_index, index);
                     self.handles.recycle(&thread.handles, index);
                     self.wakeIfAsleep();
@@ -537,14 +543,13 @@ pub fn Engine(comptime Os: type) type {
 
         /// Gives the memory of a lease that is over to its thread's lists, if that is all there is to
         /// do. False: nothing has changed.
-        inline fn giveWarm(self: *Self, thread: *Thread, thread_index: u32, of: *Lease) bool {
-            _ = self;
+        inline fn giveWarm(thread: *Thread, of: *Lease) bool {
             const run = of.place().*;
             const slot = &thread.caches[of.pool & (pools_max - 1)];
             // Of an open pool this thread knows the cache.
-            if (run.region == none or slot.id.load(.monotonic, .warm) == 0) return false;
-            if (run.pages == 0) return Pool.giveWarm(slot.cache, thread_index, run.region);
-            return !of.flags.lock and Pool.Runs.giveWarm(slot.cache, thread_index, run, of.bytes);
+            if (run.region == none or slot.key.load(.monotonic, .warm) == 0) return false;
+            if (run.pages == 0) return Pool.giveWarm(slot.cache, run.region);
+            return !of.flags.lock and Pool.Runs.giveWarm(slot.cache, run, of.bytes);
         }
 
         noinline fn finishFreed(self: *Self, thread_index: u32, index: u32) Status {
@@ -685,7 +690,7 @@ pub fn Engine(comptime Os: type) type {
             // Release: what was written through the buffer comes before. Acquire: see all the others.
             const left = region.wraps.fetchSub(1, .acq_rel, .wraps) - 1;
             const tenant = @atomicLoad(u32, &region.lease, .monotonic);
-            const state = region.key().state;
+            const state = region.tenancy().state;
             if ((state != .held and state != .closing) or tenant == none) return;
             const seen = self.handles.peek(tenant);
             const payload = &self.handles.entry(tenant).payload;
@@ -1124,26 +1129,28 @@ pub fn Engine(comptime Os: type) type {
         // ---- the face without handles
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.alive.* != 0) if (self.warmCache(thread, id)) |cache| {
-                const index = Pool.takeWarm(cache, thread, bytes, false, .leased);
-                if (index != none) return regionTaken(cache, index, bytes, capacity);
-            };
+            if (self.warmCache(thread, id)) |cache| {
+                if (Pool.takeWarm(cache.*, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
+            }
             return self.regionAllocSlow(thread, id, bytes, capacity);
         }
 
-        inline fn regionTaken(cache: *Pool.Cache, index: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+        inline fn regionTaken(region: *const Table.Descriptor, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (capacity) |out| out.* = Pool.pageRound(bytes);
-            return @ptrFromInt(cache.descriptors[index].address);
+            return @ptrFromInt(region.address);
         }
 
         noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+            if (self.warmCache(thread_index, id)) |cache| if (self.poolOf(id)) |pool| {
+                if (pool.takeShared(cache.*, bytes)) |region| return regionTaken(region, bytes, capacity);
+            };
+            return self.regionAllocCold(thread_index, id, bytes, capacity);
+        }
+
+        noinline fn regionAllocCold(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (self.alive.* == 0) return null;
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
-            if (self.warmCache(thread_index, id)) |cache| if (pool.refillWarm(cache, thread_index, bytes)) {
-                const index = Pool.takeWarm(cache, thread_index, bytes, false, .leased);
-                if (index != none) return regionTaken(cache, index, bytes, capacity);
-            };
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
             defer self.rememberCache(thread_index, id, pool);
             var failure: heap.Failure = .{};
@@ -1156,13 +1163,21 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
-            if (self.alive.* != 0) if (self.warmCache(thread, id)) |cache| {
-                if (Pool.freeWarm(&self.table, cache, thread, id & (pools_max - 1), @intFromPtr(address))) {
+            if (self.warmCache(thread, id)) |cache| switch (Pool.freeWarm(&self.table, cache.*, @intFromPtr(address))) {
+                .done => {
                     self.wakeIfAsleep();
                     return .ok;
-                }
+                },
+                .full => return self.regionFreeFull(thread, id, address),
+                .other => {},
             };
             return self.regionFreeSlow(thread, id, address);
+        }
+
+        noinline fn regionFreeFull(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
+            const pool = self.poolOf(id) orelse return .closed;
+            pool.freeFull(self.threads[thread].caches[id & (pools_max - 1)].cache, @intFromPtr(address));
+            return .ok;
         }
 
         noinline fn regionFreeSlow(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {

@@ -101,7 +101,7 @@ pub fn classStats(comptime Pool: type, pool: *Pool, out: *[heap.classes]types.Cl
     const census = pool.census();
     for (out, 0..) |*row, class| {
         const regions = pool.area_regions[class].load(.monotonic, .areas);
-        const allocations = pool.event(class, .allocations);
+        const allocations = pool.allocations(class);
         row.* = .{
             .class_bytes = @floatFromInt(Pool.classBytes(class)),
             .areas = float(pool.areas[class].load(.monotonic, .areas)),

@@ -23,7 +23,6 @@ pub const class_shift_min = 21;
 
 /// Events of one class, counted by one thread; sums over threads give the statistics.
 pub const Event = enum(u8) {
-    allocations,
     slow_path,
     refill,
     cleared_eager,
@@ -94,8 +93,6 @@ pub const Hot = struct {
     /// Flavor of the lists that a warm operation may use, as a number. For explicit huge pages, which
     /// are mapped exactly and must be looked at, one that no region has.
     warm: u8,
-    /// Regions of a class that a thread keeps.
-    local_max: [classes]u32,
 };
 
 pub fn Cache(comptime Table: type) type {
@@ -105,15 +102,15 @@ pub fn Cache(comptime Table: type) type {
         hot: Hot,
         /// The descriptors, so that a warm operation need not look at the pool.
         descriptors: [*]Table.Descriptor,
+        /// Thread and pool as the tenancy of a region of theirs, but for its state.
+        home: u32,
         lock: ds.OwnerLock(Sync),
         /// Raised by the owner at each operation on page runs, which no event counts.
         activity: Sync.Atomic(u64),
         /// Regions that other threads freed.
         remote: ds.RemoteStack(Sync),
-        /// Tops of the LIFO lists.
-        heads: [classes][Flavor.count]u32,
-        /// Regions in the lists of a class; read without the lock as a hint.
-        counts: [classes]Sync.Atomic(u32),
+        /// The lists of each class.
+        rows: [classes]Row,
         counters: Counters(Sync),
         /// Page runs of this thread; see page_run.zig.
         runs: RunLists,
@@ -124,6 +121,27 @@ pub fn Cache(comptime Table: type) type {
         idle_ticks: u32,
 
         const Self = @This();
+
+        /// The lists of one class, with what a warm operation on them reads and writes.
+        pub const Row = struct {
+            /// Tops of the LIFO lists.
+            heads: [Flavor.count]u32 align(128),
+            /// Regions in them; read without the lock as a hint.
+            count: Sync.Atomic(u32),
+            /// Regions that the thread keeps; written by `LargePool.configure`.
+            max: u32,
+            /// Regions handed out to this thread, whatever became of them.
+            allocations: Sync.Atomic(u64),
+
+            /// Single writer: the owner.
+            pub inline fn countAllocation(row: *Row, n: u64) void {
+                row.allocations.store(row.allocations.load(.monotonic, .count) +% n, .monotonic, .count);
+            }
+
+            pub inline fn change(row: *Row, n: u32) void {
+                row.count.store(row.count.load(.monotonic, .cache_count) +% n, .monotonic, .cache_count);
+            }
+        };
 
         /// Blocks with free pages by flavor and by log2 of their longest free run.
         pub const RunLists = struct {
@@ -143,14 +161,15 @@ pub fn Cache(comptime Table: type) type {
         pub const run_bins = 10;
 
         /// Makes zeroed memory a cache.
-        pub fn init(self: *Self, table: *const Table, seed: u32) void {
-            for (&self.heads) |*row| @memset(row, none);
+        pub fn init(self: *Self, table: *const Table, thread: u32, pool: u16) void {
+            for (&self.rows) |*row| @memset(&row.heads, none);
             for (&self.runs.heads) |*row| @memset(row, none);
             self.remote = .{};
             self.runs.notified = .{};
             self.runs.spare = .init(none);
             self.descriptors = table.regions;
-            self.seed = seed | 1;
+            self.home = (regions.Tenancy{ .owner = @intCast(thread), .pool = @intCast(pool), .state = .unused }).bits();
+            self.seed = (thread *% 0x9E3779B9 +% pool) | 1;
         }
 
         pub inline fn touch(self: *Self) void {
@@ -162,7 +181,7 @@ pub fn Cache(comptime Table: type) type {
         pub fn activityNow(self: *const Self) u64 {
             var sum = self.activity.load(.monotonic, .activity);
             for (0..classes) |class| {
-                sum +%= self.counters.of(class, .allocations) << 20;
+                sum +%= self.rows[class].allocations.load(.monotonic, .count) << 20;
                 sum +%= self.counters.of(class, .dirty_in) +% self.countOf(class);
             }
             return sum;
@@ -170,7 +189,7 @@ pub fn Cache(comptime Table: type) type {
 
         /// Inside the lock.
         pub inline fn pop(self: *Self, table: *Table, class: usize, flavor: Flavor) ?u32 {
-            const head = &self.heads[class][flavor.index()];
+            const head = &self.rows[class].heads[flavor.index()];
             const index = head.*;
             if (index == none) return null;
             head.* = table.next(index).load(.monotonic, .cache_link);
@@ -180,23 +199,23 @@ pub fn Cache(comptime Table: type) type {
 
         /// Inside the lock.
         pub inline fn push(self: *Self, table: *Table, class: usize, flavor: Flavor, index: u32) void {
-            const head = &self.heads[class][flavor.index()];
+            const head = &self.rows[class].heads[flavor.index()];
             table.next(index).store(head.*, .monotonic, .cache_link);
             head.* = index;
             self.setCount(class, self.countOf(class) + 1);
         }
 
         pub inline fn countOf(self: *const Self, class: usize) u32 {
-            return self.counts[class].load(.monotonic, .cache_count);
+            return self.rows[class].count.load(.monotonic, .cache_count);
         }
 
         pub inline fn setCount(self: *Self, class: usize, n: u32) void {
-            self.counts[class].store(n, .monotonic, .cache_count);
+            self.rows[class].count.store(n, .monotonic, .cache_count);
         }
 
         /// Inside the lock: takes up to `max` regions of one list, newest first, as a chain.
         pub fn popChain(self: *Self, table: *Table, class: usize, flavor: Flavor, max: u32) ds.Chain {
-            const head = &self.heads[class][flavor.index()];
+            const head = &self.rows[class].heads[flavor.index()];
             var chain: ds.Chain = .{ .first = head.* };
             var following = head.*;
             while (following != none and chain.count < max) : (chain.count += 1) {

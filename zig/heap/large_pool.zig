@@ -28,6 +28,8 @@ const large_purge = @import("large_purge.zig");
 const page_run = @import("page_run.zig");
 
 const Flavor = regions.Flavor;
+const Tenancy = regions.Tenancy;
+const minus_one = std.math.maxInt(u32);
 const Hot = large_cache.Hot;
 const PageKind = regions.PageKind;
 const none = regions.none;
@@ -177,12 +179,19 @@ pub fn LargePool(comptime Table: type) type {
                 .enabled = options.enabled,
                 .kind = options.kind orelse if (Os.works(.huge)) .thp else .base,
                 .warm = undefined,
-                .local_max = undefined,
             };
             hot.warm = if (hot.kind == .hugetlb) Flavor.nothing else @intFromEnum(hot.kind);
-            for (&hot.local_max, 0..) |*max, class|
-                max.* = @intCast(@min(options.local_buffer_bytes / classBytes(class), 1 << 20));
             return hot;
+        }
+
+        /// Regions of a class that a thread keeps.
+        inline fn localMax(self: *const Self, class: usize) u32 {
+            return @intCast(@min(self.options.local_buffer_bytes >> @intCast(class + class_shift_min), 1 << 20));
+        }
+
+        fn setHot(self: *const Self, cache: *Cache) void {
+            cache.hot = self.hot;
+            for (&cache.rows, 0..) |*row, class| row.max = self.localMax(class);
         }
 
         /// Changes how the pool behaves from now on. One caller at a time.
@@ -190,7 +199,7 @@ pub fn LargePool(comptime Table: type) type {
             self.options = options;
             self.hot = hotOf(&options);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache| cache.hot = self.hot;
+                if (self.cacheIfAny(@intCast(thread))) |cache| self.setHot(cache);
             }
         }
 
@@ -224,8 +233,8 @@ pub fn LargePool(comptime Table: type) type {
             @branchHint(.cold);
             const memory = self.table.metadata(@sizeOf(Cache)) orelse return null;
             const cache: *Cache = @ptrCast(@alignCast(memory));
-            cache.init(self.table, thread *% 0x9E3779B9 +% self.slot +% 1);
-            cache.hot = self.hot;
+            cache.init(self.table, thread, self.slot);
+            self.setHot(cache);
             // Release: pairs with the acquire in `cacheIfAny` of remote freers and thieves.
             self.caches[thread].store(cache, .release, .cache_publish);
             var top = self.caches_top.load(.monotonic, .cache_top);
@@ -236,11 +245,6 @@ pub fn LargePool(comptime Table: type) type {
 
         // ---- taking
 
-        /// What one look at a warm region must find: nothing to be done for the tenant, or the
-        /// tenant that the caller speaks of.
-        const free_bits = regions.Key.mask(&.{ .owner, .state, .lazy });
-        const tenant_bits = regions.Key.mask(&.{ .owner, .pool, .state });
-
         /// Class of a request by its length; `classes` or more if it has none.
         inline fn classUp(bytes: usize) u32 {
             const top = (bytes -% 1) | (classBytes(0) - 1);
@@ -249,113 +253,152 @@ pub fn LargePool(comptime Table: type) type {
 
         /// The warm case of `take`: the thread's own newest region of the flavor, if it has been used
         /// to this length before and nothing has to be fitted to the tenant, whose state it gets.
-        /// `none`: ask `refillWarm` or `take`, nothing has changed.
-        pub inline fn takeWarm(cache: *Cache, thread: u32, bytes: usize, alias: bool, comptime tenant: regions.State) u32 {
+        /// Null: ask `takeShared` or `take`, nothing has changed.
+        pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool, comptime tenant: regions.State) ?*Region {
             const class = classUp(bytes);
-            if (class >= classes or !cache.lock.tryEnter()) return none;
-            const heads = &cache.heads[class];
-            var head = &heads[cache.hot.warm | flavorBit(alias)];
+            if (class >= classes or !cache.lock.tryEnter()) return null;
+            const row = &cache.rows[class];
+            var head = &row.heads[cache.hot.warm | flavorBit(alias)];
             // Who wants to wrap may take what is not wrapped yet.
-            if (alias and head.* == none) head = &heads[cache.hot.warm];
+            if (alias and head.* == none) head = &row.heads[cache.hot.warm];
             const index = head.*;
             if (index == none) {
                 cache.lock.leave();
-                return none;
+                return null;
             }
             const region = &cache.descriptors[index];
-            const key = region.key();
-            const wanted: regions.Key = .{ .owner = @intCast(thread), .state = .free };
-            if (bytes > region.dirty or (key.bits() ^ wanted.bits()) & free_bits != 0) {
+            if (!fits(cache, region, bytes)) {
                 @branchHint(.unlikely);
                 cache.lock.leave();
-                return none;
+                return null;
             }
             head.* = region.next.load(.monotonic, .cache_link);
-            cache.setCount(class, cache.countOf(class) - 1);
+            row.change(minus_one);
             cache.lock.leave();
-            cache.counters.count(class, .allocations, 1);
-            var taken = key;
-            taken.state = tenant;
-            region.setKey(taken);
+            lease(cache, row, region, bytes, tenant);
+            return region;
+        }
+
+        /// The region was this thread's last: nothing of another thread or of the system's is to be
+        /// undone. And what it is asked for is resident and counted as dirty already.
+        inline fn fits(cache: *const Cache, region: *Region, bytes: usize) bool {
+            return bytes <= region.dirty and
+                region.word().load(.monotonic, .region_tenancy) == Tenancy.with(cache.home, .free);
+        }
+
+        inline fn lease(cache: *Cache, row: *Cache.Row, region: *Region, bytes: usize, comptime tenant: regions.State) void {
+            row.countAllocation(1);
+            region.word().store(Tenancy.with(cache.home, tenant), .monotonic, .region_tenancy);
             region.lease_bytes = bytes;
-            return index;
         }
 
         inline fn flavorBit(alias: bool) u8 {
             return @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias }));
         }
 
-        /// When `takeWarm` found nothing: fills the thread's list from what others freed for it and
-        /// from the shared stack. False: there was nothing, ask `take`.
-        pub noinline fn refillWarm(self: *Self, cache: *Cache, thread: u32, bytes: usize) bool {
+        /// When `takeWarm` found nothing: one of those that others freed for this thread or that lie in
+        /// the shared stack; more of them go into the thread's list. Null: ask `take`.
+        pub fn takeShared(self: *Self, cache: *Cache, bytes: usize) ?*Region {
             const class = classUp(bytes);
-            if (class >= classes) return false;
-            const flavor = cache.hot.warm;
+            if (class >= classes or cache.hot.warm == Flavor.nothing) return null;
+            const row = &cache.rows[class];
+            const flavor: Flavor = @bitCast(cache.hot.warm);
+            if (row.heads[flavor.index()] != none) return null;
             if (!cache.remote.isEmpty()) {
                 self.drainRemote(cache);
-                if (cache.countOf(class) != 0) return true;
+                if (takeWarm(cache, bytes, false, .leased)) |region| return region;
             }
-            if (flavor == Flavor.nothing) return false;
+            const stack = &self.stacks[class][flavor.index()].dirty;
+            if (row.max < 4) {
+                const index = stack.pop(self.table) orelse return null;
+                cache.counters.count(class, .dirty_out, 1);
+                const region = self.table.at(index);
+                makeOurs(cache, region);
+                if (fits(cache, region, bytes)) {
+                    lease(cache, row, region, bytes, .leased);
+                    return region;
+                }
+                region.next.store(none, .monotonic, .chain_link);
+                _ = self.keepChain(cache, class, flavor, .{ .first = index, .last = index, .count = 1 });
+                return null;
+            }
             var chain: ds.Chain = .{};
-            const batch = @max(1, cache.hot.local_max[class] / 2);
-            if (self.stacks[class][flavor].dirty.popMany(self.table, batch, &chain) == 0) return false;
+            if (stack.popMany(self.table, row.max / 2, &chain) == 0) return null;
             cache.counters.count(class, .dirty_out, chain.count);
             var index = chain.first;
-            // Nothing shows them, so whose they were is of no use to anyone.
             while (index != none) {
                 const region = self.table.at(index);
-                var key = region.key();
-                key.owner = @intCast(thread);
-                region.setKey(key);
+                makeOurs(cache, region);
                 index = region.next.load(.monotonic, .chain_link);
             }
-            return self.keepChain(cache, class, @bitCast(flavor), chain);
+            if (!self.keepChain(cache, class, flavor, chain)) return null;
+            return takeWarm(cache, bytes, false, .leased);
+        }
+
+        /// The caller holds the region, which nothing shows: whose it was is of no use to anyone. What
+        /// the system may take back at any time is left to `take`; none of it is certainly resident.
+        inline fn makeOurs(cache: *const Cache, region: *Region) void {
+            if (region.resident == 0) return;
+            region.word().store(Tenancy.with(cache.home, .free), .monotonic, .region_tenancy);
         }
 
         /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
         /// ask `give`.
-        pub inline fn giveWarm(cache: *Cache, thread: u32, index: u32) bool {
+        pub inline fn giveWarm(cache: *Cache, index: u32) bool {
             const region = &cache.descriptors[index];
-            var key = region.key();
-            const wanted: regions.Key = .{ .owner = @intCast(thread), .state = .held };
-            if ((key.bits() ^ wanted.bits()) & (comptime regions.Key.mask(&.{ .owner, .state })) != 0) return false;
+            if (region.word().load(.monotonic, .region_tenancy) != Tenancy.with(cache.home, .held)) return false;
             // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
-            key.flavor = .{
-                .kind = key.flavor.kind,
+            region.flavor = .{
+                .kind = region.flavor.kind,
                 .locked = region.locked != 0,
                 .alias = region.wraps.load(.acquire, .wraps) != 0,
             };
             region.lease = none;
-            return keepWarm(cache, index, region, key);
+            return keepWarm(cache, cache.home, index, region);
         }
 
-        /// Frees by address, if the caller leased it and has room. False: ask `free`.
-        pub inline fn freeWarm(table: *const Table, cache: *Cache, thread: u32, slot: u32, address: usize) bool {
-            const index = table.find(address);
-            if (index == none) return false;
+        pub const Freed = enum {
+            done,
+            /// The thread's list is full; nothing has changed. Ask `freeFull`.
+            full,
+            /// Nothing has changed. Ask `free`.
+            other,
+        };
+
+        /// Frees by address, if the caller leased it.
+        pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize) Freed {
+            const leaf = table.leafOf(address);
+            if (leaf == 0) return .other;
+            const index = Table.findIn(leaf, address);
             const region = &cache.descriptors[index];
-            const key = region.key();
-            const wanted: regions.Key = .{ .owner = @intCast(thread), .pool = @intCast(slot), .state = .leased };
-            if (region.address != address or (key.bits() ^ wanted.bits()) & tenant_bits != 0) return false;
+            const home = cache.home;
+            if (region.address != address or
+                region.word().load(.monotonic, .region_tenancy) != Tenancy.with(home, .leased)) return .other;
             // Without a handle it was never wrapped or locked: the flavor is what it was.
-            return keepWarm(cache, index, region, key);
+            return if (keepWarm(cache, home, index, region)) .done else .full;
         }
 
         /// Puts a region into the thread's list if there is room.
-        inline fn keepWarm(cache: *Cache, index: u32, region: *Region, key: regions.Key) bool {
-            const class = key.class;
-            const count = cache.countOf(class);
-            if (count >= cache.hot.local_max[class] or !cache.lock.tryEnter()) return false;
-            var free_key = key;
-            free_key.state = .free;
-            region.setKey(free_key);
-            const head = &cache.heads[class][key.flavor.index()];
+        inline fn keepWarm(cache: *Cache, home: u32, index: u32, region: *Region) bool {
+            const row = &cache.rows[region.class];
+            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnter()) return false;
+            region.word().store(Tenancy.with(home, .free), .monotonic, .region_tenancy);
+            const head = &row.heads[region.flavor.index()];
             region.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             // Counted again: a thief may have been here before we entered.
-            cache.setCount(class, cache.countOf(class) + 1);
+            row.change(1);
             cache.lock.leave();
             return true;
+        }
+
+        /// Frees by address what `freeWarm` found to be the caller's.
+        pub fn freeFull(self: *Self, cache: *Cache, address: usize) void {
+            const index = Table.findIn(self.table.leafOf(address), address);
+            const region = self.table.at(index);
+            region.word().store(Tenancy.with(cache.home, .free), .monotonic, .region_tenancy);
+            self.keep(cache, index);
+            self.wakeIfAsleep();
         }
 
         /// Leases a region for `request`. The caller owns it until `give`.
@@ -390,7 +433,7 @@ pub fn LargePool(comptime Table: type) type {
             bytes: usize,
             failure: *Failure,
         ) Error!u32 {
-            cache.counters.count(class, .allocations, 1);
+            cache.rows[class].countAllocation(1);
             if (cache.lock.tryEnter()) {
                 defer cache.lock.leave();
                 if (cache.pop(self.table, class, want)) |index| {
@@ -400,7 +443,7 @@ pub fn LargePool(comptime Table: type) type {
                 }
             }
             return self.takeSlow(cache, thread, class, want, bytes, failure) catch |err| {
-                cache.counters.count(class, .allocations, 0 -% @as(u64, 1));
+                cache.rows[class].countAllocation(std.math.maxInt(u64));
                 return err;
             };
         }
@@ -456,7 +499,7 @@ pub fn LargePool(comptime Table: type) type {
                 defer cache.lock.leave();
                 for (flavors) |flavor| if (cache.pop(self.table, class, flavor)) |index| return index;
             }
-            const batch = @max(1, self.hot.local_max[class] / 2);
+            const batch = @max(1, self.localMax(class) / 2);
             for (flavors) |flavor| {
                 const stacks = &self.stacks[class][flavor.index()];
                 var chain: ds.Chain = .{};
@@ -489,7 +532,7 @@ pub fn LargePool(comptime Table: type) type {
                 self.shareWhole(cache, class, flavor, chain);
                 return false;
             }
-            const head = &cache.heads[class][flavor.index()];
+            const head = &cache.rows[class].heads[flavor.index()];
             self.table.next(chain.last).store(head.*, .monotonic, .cache_link);
             head.* = chain.first;
             cache.setCount(class, cache.countOf(class) + chain.count);
@@ -508,22 +551,21 @@ pub fn LargePool(comptime Table: type) type {
             var index = cache.remote.takeAll() orelse return;
             while (index != none) {
                 var chain: ds.Chain = .{ .first = index, .last = index, .count = 1 };
-                const key = self.table.at(index).key();
-                const max = self.hot.local_max[key.class];
-                const room = max -| cache.countOf(key.class);
-                const same = comptime regions.Key.mask(&.{ .class, .flavor });
+                const class = self.table.at(index).class;
+                const flavor = self.table.at(index).flavor;
+                const room = self.localMax(class) -| cache.countOf(class);
                 index = self.table.next(index).load(.monotonic, .chain_link);
                 while (index != none and chain.count != room) {
                     const other = self.table.at(index);
-                    if ((other.key().bits() ^ key.bits()) & same != 0) break;
+                    if (other.class != class or other.flavor != flavor) break;
                     chain.last = index;
                     chain.count += 1;
                     index = other.next.load(.monotonic, .chain_link);
                 }
                 self.table.next(chain.last).store(none, .monotonic, .chain_link);
                 if (room != 0) {
-                    _ = self.keepChain(cache, key.class, key.flavor, chain);
-                } else self.shareChainOf(cache, key.class, key.flavor, &chain);
+                    _ = self.keepChain(cache, class, flavor, chain);
+                } else self.shareChainOf(cache, class, flavor, &chain);
             }
         }
 
@@ -851,8 +893,10 @@ pub fn LargePool(comptime Table: type) type {
             const region = self.table.at(index);
             const class = region.class;
             const flavor = region.flavor;
-            const max = self.hot.local_max[class];
-            if (max == 0 or !cache.lock.tryEnter()) return self.share(cache, index);
+            const max = self.localMax(class);
+            // One is not worth an exchange.
+            if (max <= 1 and cache.countOf(class) >= max) return self.share(cache, index);
+            if (!cache.lock.tryEnter()) return self.share(cache, index);
             var chain: ds.Chain = .{};
             if (cache.countOf(class) >= max) {
                 chain = cache.popChain(self.table, class, flavor, @max(1, max / 2));
@@ -922,18 +966,18 @@ pub fn LargePool(comptime Table: type) type {
             const index = self.table.find(address);
             if (index == none) return error.Foreign;
             const region = self.table.at(index);
-            const key = region.key();
-            if (region.address != address or key.pool != self.slot) return error.Foreign;
-            if (key.state != .leased) return if (key.state == .free) error.DoubleFree else error.Foreign;
-            if (key.owner == thread) {
+            const tenancy = region.tenancy();
+            if (region.address != address or tenancy.pool != self.slot) return error.Foreign;
+            if (tenancy.state != .leased) return if (tenancy.state == .free) error.DoubleFree else error.Foreign;
+            if (tenancy.owner == thread) {
                 self.give(thread, index);
                 return;
             }
-            var free_key = key;
-            free_key.state = .free;
+            var freed = tenancy;
+            freed.state = .free;
             // One winner among those who free what another thread leased. Release: pairs with the
             // acquire of who takes the remote stack, as does the push that follows.
-            if (region.word().cmpxchg(key.bits(), free_key.bits(), .acq_rel, .monotonic, .region_free) != null)
+            if (region.word().cmpxchg(tenancy.bits(), freed.bits(), .acq_rel, .monotonic, .region_free) != null)
                 return error.DoubleFree;
             self.giveRemote(self.cacheOf(thread), index);
             self.wakeIfAsleep();
@@ -972,6 +1016,7 @@ pub fn LargePool(comptime Table: type) type {
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 const cache = self.cacheIfAny(@intCast(thread)) orelse continue;
                 cache.counters = std.mem.zeroes(large_cache.Counters(Sync));
+                for (&cache.rows) |*row| row.allocations.store(0, .monotonic, .count);
             }
             for ([_]*Sync.Atomic(u64){ &self.advice_calls, &self.refusals }) |figure|
                 figure.store(0, .monotonic, .count);
@@ -981,15 +1026,18 @@ pub fn LargePool(comptime Table: type) type {
         /// the orphans. Called by that thread, or by one that knows it is dead.
         pub fn threadEnded(self: *Self, thread: u32) void {
             const cache = self.cacheIfAny(thread) orelse return;
-            if (ds.fault("figures-dip")) cache.counters = std.mem.zeroes(large_cache.Counters(Sync));
+            if (ds.fault("figures-dip")) for (&cache.rows) |*row| row.allocations.store(0, .monotonic, .count);
             Runs.orphan(self, cache, thread);
             self.shareChain(cache, cache.remote.close());
             while (!cache.lock.tryEnter()) Sync.pause();
-            var lists = cache.heads;
-            for (&cache.heads) |*row| @memset(row, none);
-            for (&cache.counts) |*count| count.store(0, .monotonic, .cache_count);
+            var lists: [classes][Flavor.count]u32 = undefined;
+            for (&lists, &cache.rows) |*list, *row| {
+                list.* = row.heads;
+                row.heads = @splat(none);
+                row.count.store(0, .monotonic, .cache_count);
+            }
             cache.lock.leave();
-            for (&lists) |*row| for (row) |head| self.shareChain(cache, if (head == none) null else head);
+            for (&lists) |*list| for (list) |head| self.shareChain(cache, if (head == none) null else head);
             self.wakeIfAsleep();
         }
 
@@ -1034,10 +1082,10 @@ pub fn LargePool(comptime Table: type) type {
             var result: Census = .{};
             for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
                 const region = self.table.at(@intCast(i));
-                const key = region.key();
-                if (key.pool != self.slot or key.state == .free or key.state == .unused) continue;
-                result.used[key.class] += 1;
-                if (key.state != .leased and key.state != .held) continue;
+                const tenancy = region.tenancy();
+                if (tenancy.pool != self.slot or tenancy.state == .free or tenancy.state == .unused) continue;
+                result.used[region.class] += 1;
+                if (tenancy.state != .leased and tenancy.state != .held) continue;
                 const bytes = @atomicLoad(usize, &region.lease_bytes, .monotonic);
                 result.leases += 1;
                 result.bytes += bytes;
@@ -1061,6 +1109,16 @@ pub fn LargePool(comptime Table: type) type {
             var sum = self.foreign.of(class, which) +% self.background.of(class, which);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.of(class, which);
+            }
+            return sum;
+        }
+
+        /// Regions of a class handed out so far, over all threads.
+        pub fn allocations(self: *const Self, class: usize) u64 {
+            var sum: u64 = 0;
+            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
+                if (self.cacheIfAny(@intCast(thread))) |cache|
+                    sum +%= cache.rows[class].allocations.load(.monotonic, .count);
             }
             return sum;
         }

@@ -316,6 +316,7 @@ pub fn Purge(comptime Pool: type) type {
                     // Old bytes or zeros: still to be cleared before a zeroed lease.
                     if (!region.lazy) _ = pool.lazy_bytes.fetchAdd(region.dirty, .monotonic, .count);
                     region.lazy = true;
+                    region.owner.store(regions.nobody, .monotonic, .owner);
                 } else {
                     if (region.lazy) _ = pool.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
                     region.lazy = false;
@@ -415,7 +416,7 @@ pub fn Purge(comptime Pool: type) type {
 
         fn holds(cache: *const Cache) bool {
             if (!cache.remote.isEmpty() or Pool.Runs.holds(cache)) return true;
-            for (&cache.counts) |*count| if (count.load(.monotonic, .cache_count) != 0) return true;
+            for (&cache.rows) |*row| if (row.count.load(.monotonic, .cache_count) != 0) return true;
             return false;
         }
 

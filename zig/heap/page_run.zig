@@ -343,15 +343,15 @@ pub fn Runs(comptime Pool: type) type {
 
         /// Keeps a run that is not locked whole for the next request of its length. False: it has to
         /// be freed.
-        pub inline fn giveWarm(cache: *Cache, thread: u32, run: Run, bytes: usize) bool {
-            const key = cache.descriptors[run.region].key();
+        pub inline fn giveWarm(cache: *Cache, run: Run, bytes: usize) bool {
+            const region = &cache.descriptors[run.region];
             // Only what `takeWarm` looks for: the pool's own kind of pages, in this thread's block.
-            const wanted: regions.Key = .{ .owner = @intCast(thread), .flavor = @bitCast(cache.hot.warm) };
-            const looked = comptime regions.Key.mask(&.{ .owner, .flavor }) & ~(regions.Key{ .flavor = .{ .kind = .base, .alias = true } }).bits();
+            if (region.word().load(.monotonic, .region_tenancy) != regions.Tenancy.with(cache.home, .run)) return false;
+            const alias = @intFromBool(region.flavor.alias);
+            const warm: u8 = cache.hot.warm | @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias != 0 }));
             const at = @as(u32, run.pages) -% 1;
-            if ((key.bits() ^ wanted.bits()) & looked != 0 or at >= Cache.quick_pages_max) return false;
+            if (@as(u8, @bitCast(region.flavor)) != warm or at >= Cache.quick_pages_max) return false;
             if (!cache.lock.tryEnter()) return false;
-            const alias = @intFromBool(key.flavor.alias);
             const count = &cache.runs.quick_counts[alias][at];
             const before = count.load(.monotonic, .quick);
             if (before == Cache.quick_depth) {
@@ -394,7 +394,7 @@ pub fn Runs(comptime Pool: type) type {
             const block = blockOf(pool, pool.table.at(run.region).run);
             const locked = block.locked.isSet(run.page);
             if (leased) {
-                if (cache) |own| if (!locked and giveWarm(own, thread.?, run, bytes)) return pool.wakeIfAsleep();
+                if (cache) |own| if (!locked and giveWarm(own, run, bytes)) return pool.wakeIfAsleep();
                 pool.uncount(cache, bytes);
                 pool.addTotal(cache, .live_beside, minus_one);
             }

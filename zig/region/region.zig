@@ -63,30 +63,23 @@ pub const State = enum(u8) {
     run,
 };
 
-/// The eight bytes of a descriptor from `owner` to `lazy` as one word, so that a warm operation
-/// compares all that matters to it at once.
-pub const Key = packed struct(u64) {
-    owner: u16 = 0,
-    pool: u16 = 0,
-    class: u8 = 0,
-    state: State = .unused,
-    flavor: Flavor = @bitCast(@as(u8, 0)),
-    lazy: u8 = 0,
+/// Owner of a region that must not be taken without a closer look.
+pub const nobody: u16 = std.math.maxInt(u16);
 
-    /// All bits of the given fields, for comparisons of a part.
-    pub fn mask(comptime fields: []const std.meta.FieldEnum(Key)) u64 {
-        comptime {
-            var sum: u64 = 0;
-            for (fields) |field| {
-                const Whole = std.meta.Int(.unsigned, @bitSizeOf(@FieldType(Key, @tagName(field))));
-                sum |= @as(u64, std.math.maxInt(Whole)) << @bitOffsetOf(Key, @tagName(field));
-            }
-            return sum;
-        }
+/// The four bytes of a descriptor from `owner` to `state` as one word: who has it, and how. A warm
+/// operation compares all of it at once with what it must be.
+pub const Tenancy = packed struct(u32) {
+    owner: u16,
+    pool: u8,
+    state: State,
+
+    pub inline fn bits(tenancy: Tenancy) u32 {
+        return @bitCast(tenancy);
     }
 
-    pub inline fn bits(key: Key) u64 {
-        return @bitCast(key);
+    /// The same owner and pool in another state; `bits` of one in state `unused`.
+    pub inline fn with(home: u32, state: State) u32 {
+        return home + (@as(u32, @intFromEnum(state)) << @bitOffsetOf(Tenancy, "state"));
     }
 };
 
@@ -109,12 +102,12 @@ pub fn Region(comptime Sync: type) type {
         /// The handle index of its tenant, for a wrap that dies under it.
         lease: u32,
         /// Thread that leases it or leased it last.
-        owner: Sync.Atomic(u16),
+        owner: Sync.Atomic(u16) align(4),
         /// Slot of the pool it belongs to.
-        pool: u16,
+        pool: u8,
+        state: State,
         /// Index of the size class.
         class: u8,
-        state: State,
         flavor: Flavor,
         /// The system may take the dirty bytes at any time (MADV_FREE).
         lazy: bool,
@@ -131,25 +124,21 @@ pub fn Region(comptime Sync: type) type {
 
         comptime {
             assert(@sizeOf(Self) == 128);
-            // What a warm operation touches is one cache line, `key` included.
-            assert(@offsetOf(Self, "owner") % 8 == 0 and @offsetOf(Self, "area") == 64);
+            // What a warm operation touches is one cache line.
+            assert(@offsetOf(Self, "area") == 64);
             assert(@import("builtin").cpu.arch.endian() == .little);
-            for (std.meta.fieldNames(Key)) |name|
-                assert(@bitOffsetOf(Key, name) == 8 * (@offsetOf(Self, name) - @offsetOf(Self, "owner")));
+            for (std.meta.fieldNames(Tenancy)) |name|
+                assert(@bitOffsetOf(Tenancy, name) == 8 * (@offsetOf(Self, name) - @offsetOf(Self, "owner")));
         }
 
-        /// `owner` to `lazy` as the bits of a `Key`.
-        pub inline fn word(region: *Self) *Sync.Atomic(u64) {
-            return @ptrCast(@alignCast(&region.owner));
+        /// `owner` to `state` as the bits of a `Tenancy`. Warm operations store all at once: a narrower
+        /// store would stall the next look.
+        pub inline fn word(region: *Self) *Sync.Atomic(u32) {
+            return @ptrCast(&region.owner);
         }
 
-        pub inline fn key(region: *Self) Key {
-            return @bitCast(region.word().load(.monotonic, .region_key));
-        }
-
-        /// By the region's holder. All at once: a narrower store would stall the next look.
-        pub inline fn setKey(region: *Self, to: Key) void {
-            region.word().store(@bitCast(to), .monotonic, .region_key);
+        pub inline fn tenancy(region: *Self) Tenancy {
+            return @bitCast(region.word().load(.monotonic, .region_tenancy));
         }
     };
 }
@@ -192,12 +181,14 @@ pub fn SpinLock(comptime Sync: type) type {
 
 const leaf_units = 2048;
 const root_entries = 1 << 16;
+const address_end = root_entries * leaf_units * unit_bytes;
 
 pub fn Table(comptime Os: type, comptime Sync: type) type {
     return struct {
         regions: [*]Region(Sync) = undefined,
-        /// Regions ever used; indexes from here on are fresh.
-        regions_top: Sync.Atomic(u32) = .init(0),
+        /// Regions ever used; indexes from here on are fresh. 0 stands for none in the page map: its
+        /// descriptor stays zero, and no address and no tenancy matches it.
+        regions_top: Sync.Atomic(u32) = .init(1),
         areas: [*]Area = undefined,
         areas_top: u32 = 0,
         areas_free: u32 = none,
@@ -295,15 +286,23 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         /// The region that holds `address`, or `none`: three loads. (An optional would go through
         /// memory in two parts and cost a stalled load.)
         pub inline fn find(self: *const Self, address: usize) u32 {
-            const unit = address / unit_bytes;
-            if (unit / leaf_units >= root_entries) return none;
+            const leaf = self.leafOf(address);
+            if (leaf == 0 or address >= address_end) return none;
+            const index = findIn(leaf, address);
+            return if (index == 0) none else index;
+        }
+
+        /// The first half of a `find` by a caller who goes on to compare the region's address; 0 if
+        /// there is none. Addresses that no program has may lead to a region.
+        pub inline fn leafOf(self: *const Self, address: usize) usize {
             // Acquire: pairs with the release in `mapLeaves`, so that the leaf is seen zeroed.
-            const leaf = self.root[unit / leaf_units].load(.acquire, .map_find);
-            if (leaf == 0) return none;
+            return self.root[address / unit_bytes / leaf_units % root_entries].load(.acquire, .map_find);
+        }
+
+        /// The second half: an index, 0 for none.
+        pub inline fn findIn(leaf: usize, address: usize) u32 {
             const slots: [*]const Sync.Atomic(u32) = @ptrFromInt(leaf);
-            // Slots hold the index plus one, so that a fresh leaf means: none.
-            const slot = slots[unit % leaf_units].load(.monotonic, .map_slot);
-            return if (slot == 0) none else slot - 1;
+            return slots[address / unit_bytes % leaf_units].load(.monotonic, .map_slot);
         }
 
         pub const AddError = error{ OutOfMemory, TooMany };
@@ -359,7 +358,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                     .next = .init(if (i + 1 == count) none else index + 1),
                     .lease = none,
                     .owner = .init(0),
-                    .pool = pool,
+                    .pool = @intCast(pool),
                     .class = class,
                     .state = .free,
                     .flavor = .{ .kind = kind },
@@ -373,7 +372,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             }
             for (0..count) |i| {
                 const index = first + @as(u32, @intCast(i));
-                self.setSlots(address + i * each, each, index + 1);
+                self.setSlots(address + i * each, each, index);
             }
             return first;
         }
