@@ -1,4 +1,5 @@
-// One line of the result: holdfast's figure, an opponent's, their ratio, and whether that is enough.
+// One line of the result: holdfast's figure, an opponent's, their ratio, and whether that is
+// enough.
 
 export type Verdict = "ok" | "short" | "info" | "skipped" | "failed";
 

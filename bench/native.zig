@@ -2,9 +2,9 @@
 //!
 //!     native <peer> [library]
 //!
-//! The process loads its peer, says `ready <version>`, and then carries out one workload a line from
-//! standard input, so that `bench/run.ts` can take turns between the peers of a row, round by round,
-//! while each keeps its warm heap. It ends with its input.
+//! The process loads its peer, says `ready <version>`, and then carries out one workload a line
+//! from standard input, so that `bench/run.ts` can take turns between the peers of a row, round by
+//! round, while each keeps its warm heap. It ends with its input.
 //!
 //!     pairs <bytes> <count> <fault>        -> ok <ns> <operations> <hash>
 //!     batches <bytes> <count> <fault>      -> ok <ns> <operations> <hash>
@@ -12,7 +12,8 @@
 //!     burst <total bytes> <idle ms> 0      -> ok <start> <peak> <end>     (resident bytes)
 //!     anything that fails                  -> error <name>
 //!
-//! Between two lines it sleeps in `read`, so eight of them share a CPU without disturbing each other.
+//! Between two lines it sleeps in `read`, so eight of them share a CPU without disturbing each
+//! other.
 
 const std = @import("std");
 const large = @import("native/large.zig");

@@ -83,9 +83,9 @@ function compareMedian(line: { measured: { ours: number[]; theirs: number[] } })
 }
 
 /**
- * N10: a burst, everything freed, two seconds without a call. A process gives one sample, since what
- * a burst leaves behind would be the next one's start; opponents, whose figure is only there to be
- * read, run once each, beside a repetition of holdfast.
+ * N10: a burst, everything freed, two seconds without a call. A process gives one sample, since
+ * what a burst leaves behind would be the next one's start; opponents, whose figure is only there
+ * to be read, run once each, beside a repetition of holdfast.
  */
 export async function idleRow(options: Options): Promise<Comparison[]> {
   const [total, idleMs] = options.smoke ? [128 * mib, 50] : [burstBytes, burstIdleMs];

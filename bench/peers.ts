@@ -1,7 +1,7 @@
 // The native harness from outside: one process for each allocator, driven line by line.
 //
-// All processes of a row live at the same time, each with its own warm heap; only the one whose turn
-// it is runs, the others sleep in `read`. That is what makes repetitions interleave.
+// All processes of a row live at the same time, each with its own warm heap; only the one whose
+// turn it is runs, the others sleep in `read`. That is what makes repetitions interleave.
 
 import { ensureLibrary } from "../scripts/library-build.ts";
 import type { RegistryPeer } from "./build.ts";

@@ -3,9 +3,9 @@
 //     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
 //                         [--markdown file] [--smoke] [--list]
 //
-// Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no judged
-// line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke run
-// judges nothing: it shows that every row still works.
+// Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no
+// judged line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke
+// run judges nothing: it shows that every row still works.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";

@@ -5,8 +5,8 @@
 //! rows compare allocators, not page faults. Addresses are folded into `hash`, which the caller
 //! prints, so that no call can be thought away.
 //!
-//! One operation is one allocation and its free. `face` is a pointer to one of the shapes of call in
-//! peer.zig; each workload is compiled for each.
+//! One operation is one allocation and its free. `face` is a pointer to one of the shapes of call
+//! in peer.zig; each workload is compiled for each.
 
 const std = @import("std");
 const machine = @import("machine.zig");
@@ -105,7 +105,8 @@ fn Exchange(comptime Face: type) type {
                 exchange.hash +%= @intFromPtr(block.*);
             }
             exchange.alloc_ns += machine.now() - start;
-            // Pairs with the acquire in `await`: the blocks and the sums are the other thread's now.
+            // Pairs with the acquire in `await`: the blocks and the sums are the other thread's
+            // now.
             exchange.turn.store(freeing, .release);
             if (exchange.await(freeing) == refused) return error.ThreadRefused;
         }
@@ -125,7 +126,8 @@ fn Exchange(comptime Face: type) type {
             }
         }
 
-        /// Waits until it is no longer `current`'s turn, without leaving the CPU unless others want it.
+        /// Waits until it is no longer `current`'s turn, without leaving the CPU unless others want
+        /// it.
         fn await(exchange: *Self, current: u32) u32 {
             var spins: u32 = 0;
             while (true) : (spins += 1) {
@@ -139,9 +141,9 @@ fn Exchange(comptime Face: type) type {
 }
 
 /// N10: a burst up to `total` bytes in blocks of 2, 4, 16 and 32 MiB, all touched, all freed, then
-/// `idle_ms` without a call. Before `start` there is one touched pair and as much idle time, so that
-/// what a library sets up once, code and stack of its background thread included, is not taken for
-/// memory that it kept.
+/// `idle_ms` without a call. Before `start` there is one touched pair and as much idle time, so
+/// that what a library sets up once, code and stack of its background thread included, is not taken
+/// for memory that it kept.
 pub fn burst(face: anytype, total: usize, idle_ms: u64) !Resident {
     const sizes = [_]usize{ 2 << 20, 4 << 20, 16 << 20, 32 << 20 };
     var blocks: [1024]struct { ptr: *anyopaque, bytes: usize } = undefined;

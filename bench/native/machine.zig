@@ -1,7 +1,8 @@
 //! What the workloads need of the machine: a clock, a CPU of their own, and the resident set.
 //!
 //! `now` costs some 20 ns through the vDSO, so a workload reads it around many operations, never
-//! around one. `pin` is best effort: in a container that forbids it the rows are noisier, not wrong.
+//! around one. `pin` is best effort: in a container that forbids it the rows are noisier, not
+//! wrong.
 
 const std = @import("std");
 const linux = std.os.linux;

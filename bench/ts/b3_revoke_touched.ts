@@ -1,5 +1,5 @@
-// B3: lease with revoke views, write one byte per page, free: against a fresh array of that size. Run
-// once over an empty heap and once beside `liveObjects` that every collection has to walk.
+// B3: lease with revoke views, write one byte per page, free: against a fresh array of that size.
+// Run once over an empty heap and once beside `liveObjects` that every collection has to walk.
 
 import { allocUnsafe } from "../../src/index.ts";
 import { type Comparison, compare } from "../comparison.ts";

@@ -1,5 +1,5 @@
-// B4: lease with alias views, write one byte per page, free: against touching memory that is resident
-// already, which is the floor, and against a fresh array.
+// B4: lease with alias views, write one byte per page, free: against touching memory that is
+// resident already, which is the floor, and against a fresh array.
 
 import { allocUnsafe } from "../../src/index.ts";
 import { type Comparison, compare } from "../comparison.ts";

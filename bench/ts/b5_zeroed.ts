@@ -1,9 +1,10 @@
 // B5: zero-filled `alloc(4 MiB)` of a region that was used before.
 //
-// The clearing itself against `fill(0)` and against a fresh array, whose zeros come when it is first
-// touched; then with the scrubber on and idle time between, where the clearing was done while nobody
-// waited. The first with alias views, so that they are about zeroing and not about collections; the
-// scrubber leaves regions alone over which an alias ArrayBuffer lives, so the last with revoke.
+// The clearing itself against `fill(0)` and against a fresh array, whose zeros come when it is
+// first touched; then with the scrubber on and idle time between, where the clearing was done while
+// nobody waited. The first with alias views, so that they are about zeroing and not about
+// collections; the scrubber leaves regions alone over which an alias ArrayBuffer lives, so the last
+// with revoke.
 
 import { now } from "mitata/src/lib.mjs";
 import { alloc, LargePool } from "../../src/index.ts";

@@ -1,8 +1,8 @@
 // Interleaved blocks: how every TypeScript row is measured.
 //
-// A contender is a loop over one operation. In each round every contender runs one block of about the
-// same time, in an order drawn anew, with a full collection before each block, so that nobody pays
-// for another's garbage and everybody pays for its own. The clock and the sink are mitata's.
+// A contender is a loop over one operation. In each round every contender runs one block of about
+// the same time, in an order drawn anew, with a full collection before each block, so that nobody
+// pays for another's garbage and everybody pays for its own. The clock and the sink are mitata's.
 
 import * as jsc from "bun:jsc";
 import { do_not_optimize, gc, now } from "mitata/src/lib.mjs";
@@ -37,7 +37,7 @@ export function rowOptions(): RowOptions {
   return { ...defaults, ...(JSON.parse(process.argv[2] ?? "{}") as Partial<RowOptions>) };
 }
 
-/** Block lengths that keep a smoke run under a second and a real one long enough for collections. */
+/** Blocks short enough for a smoke run, or long enough to hold collections. */
 export function blockOptions(options: RowOptions, blockMs: number): BlockOptions {
   return { rounds: options.rounds, seed: options.seed, blockMs: options.smoke ? 0.2 : blockMs };
 }
@@ -63,8 +63,9 @@ export function interleave(
 }
 
 /**
- * How many operations fill a block. The first run faults memory in and is compiled while it runs, so
- * the count found with it is only a start: it is measured again, warm, until it fills half a block.
+ * How many operations fill a block. The first run faults memory in and is compiled while it runs,
+ * so the count found with it is only a start: it is measured again, warm, until it fills half a
+ * block.
  */
 function countFor(contender: Contender, wantedNs: number): number {
   let count = 1;
@@ -91,7 +92,8 @@ export function touch(bytes: Uint8Array): number {
 }
 
 // Inlined into each contender, the loop above is compiled once for each, and some of these
-// compilations were seen to run at half the speed of the others. Kept whole, it is one code for all.
+// compilations were seen to run at half the speed of the others. Kept whole, it is one code for
+// all.
 (jsc as unknown as { noInline(of: (bytes: Uint8Array) => number): void }).noInline(touch);
 
 export function sink(value: unknown): void {

@@ -1,8 +1,8 @@
 //! The peers that come from Rust's registry, each behind the same three C functions.
 //!
 //! The native harness opens this library and looks up `peer_alloc`, `peer_free` and `peer_version`.
-//! Exactly one feature is on in a build. Nothing here may cost the peer anything: no lock, no table,
-//! no branch beyond the check of the result.
+//! Exactly one feature is on in a build. Nothing here may cost the peer anything: no lock, no
+//! table, no branch beyond the check of the result.
 
 use core::ffi::{c_char, c_void};
 
@@ -16,8 +16,9 @@ mod peer {
     use core::ptr::null_mut;
     use std::sync::Once;
 
-    /// lgalloc asks for its handle back at free, and C has only the address and the size. The handle
-    /// is exactly those two words; `words_are_address_then_length` proves it on a real one at start.
+    /// lgalloc asks for its handle back at free, and C has only the address and the size. The
+    /// handle is exactly those two words; `words_are_address_then_length` proves it on a real one
+    /// at start.
     type Words = [usize; 2];
     const _: () = assert!(size_of::<lgalloc::Handle>() == size_of::<Words>());
 
@@ -59,8 +60,8 @@ mod peer {
 
     #[inline(always)]
     pub fn free(pointer: *mut c_void, size: usize) {
-        // SAFETY: the harness frees what `alloc` gave, once, with a power of two of at least 2 MiB, which
-        // is the region's own length.
+        // SAFETY: the harness frees what `alloc` gave, once, with a power of two of at least 2 MiB,
+        // which is the region's own length.
         lgalloc::deallocate(unsafe {
             transmute::<Words, lgalloc::Handle>([pointer as usize, size])
         });
