@@ -51,7 +51,7 @@ export const faults: readonly Fault[] = [
   {
     name: "never-aged",
     title: "8: an idle thread keeps its cache for ever",
-    test: "the cache of an idle thread is emptied and purged by the clock",
+    test: "an idle pool is purged by the clock, a busy one is not",
   },
   {
     name: "purge-lazily",

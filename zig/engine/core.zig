@@ -92,6 +92,8 @@ pub fn Engine(comptime Os: type) type {
         const alive_always: u32 = 1;
         /// Bits of an owner word that are the thread's index.
         const owner_index: u32 = heap.threads_max - 1;
+        /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
+        const owner_token: u32 = 1 << 31;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
 
         pub const PoolSlot = struct {
@@ -230,7 +232,7 @@ pub fn Engine(comptime Os: type) type {
                     seen = self.threads_top.cmpxchg(seen, index + 1, .monotonic, .monotonic, .threads) orelse break;
                 thread.pointer.store(pointer, .monotonic, .thread_pointer);
                 const word = thread.owner_word.load(.monotonic, .thread_epoch);
-                thread.owner_word.store(word & ~owner_index | index, .monotonic, .thread_epoch);
+                thread.owner_word.store(word & ~(owner_index | owner_token) | index, .monotonic, .thread_epoch);
                 _ = self.threads_attached.fetchAdd(1, .monotonic, .threads);
                 for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadStarted(index);
                 Os.setThreadEnd(index + 1);
@@ -314,14 +316,14 @@ pub fn Engine(comptime Os: type) type {
             const word = self.ownerWord(thread);
             var index: u32 = 1;
             while (index < self.handles.end()) : (index += 1) {
-                const entry = self.handles.entry(index);
-                if (entry.owner.load(.monotonic, .owner) != word) continue;
-                self.freeIfUnshown(thread, index);
+                // The number first, its owner after: whatever lease comes later has another number.
+                const seen = self.handles.peek(index);
+                if (self.handles.entry(index).owner.load(.monotonic, .owner) != word) continue;
+                self.freeIfUnshown(thread, index, seen);
             }
         }
 
-        fn freeIfUnshown(self: *Self, thread: ?u32, index: u32) void {
-            const seen = self.handles.peek(index);
+        fn freeIfUnshown(self: *Self, thread: ?u32, index: u32, seen: Handles.Peek) void {
             if (seen.phase != .live or seen.wraps != 0) return;
             const lease = &self.handles.entry(index).payload;
             // An alias ArrayBuffer over the region may still be alive: its deallocator will tell.
@@ -822,12 +824,20 @@ pub fn Engine(comptime Os: type) type {
             if (self.threadAt(thread_index) == null) return status(.foreign);
             const found = self.leaseOf(handle) catch |err| return status(wrong(err));
             if (found.lease.flags.alias) return status(.unsupported);
-            const token = self.handles.toToken(handleFrom(handle).?, held) catch |err| return status(switch (err) {
-                error.Busy => .busy,
-                error.Exhausted => .limit,
-                error.Freed => .freed,
-                error.Foreign => .foreign,
-            });
+            // Marked first: when the sender ends while the token is being adopted, its sweep must not
+            // take the adopter's lease for its own.
+            const owner = &self.handles.entry(found.index).owner;
+            const word = owner.load(.monotonic, .owner);
+            owner.store(word | owner_token, .monotonic, .owner);
+            const token = self.handles.toToken(handleFrom(handle).?, held) catch |err| {
+                owner.store(word, .monotonic, .owner);
+                return status(switch (err) {
+                    error.Busy => .busy,
+                    error.Exhausted => .limit,
+                    error.Freed => .freed,
+                    error.Foreign => .foreign,
+                });
+            };
             _ = self.pending_tokens.fetchAdd(1, .monotonic, .count);
             return @floatFromInt(token);
         }
@@ -1114,9 +1124,11 @@ pub fn Engine(comptime Os: type) type {
                 const seen = self.handles.peek(index);
                 if (seen.phase != .token and seen.phase != .live) continue;
                 const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
-                if (!self.ownerGone(owner)) continue;
+                // A live lease with the mark has been adopted this moment.
+                if (seen.phase == .live and owner & owner_token != 0) continue;
+                if (!self.ownerGone(owner & ~owner_token)) continue;
                 if (seen.phase == .live) {
-                    self.freeIfUnshown(null, index);
+                    self.freeIfUnshown(null, index, seen);
                     continue;
                 }
                 self.handles.endToken(seen.handle) catch continue;

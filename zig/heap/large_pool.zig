@@ -740,8 +740,9 @@ pub fn LargePool(comptime Table: type) type {
         // ---- making a region fit its tenant
 
         fn prepare(self: *Self, thread: u32, region: *Region, request: Request, failure: *Failure) Error!void {
-            const rounded = if (ds.fault("class-charged")) region.bytes else pageRound(request.bytes);
-            if (rounded > region.resident) try self.charge(region, rounded, failure);
+            const rounded = pageRound(request.bytes);
+            const charged = if (ds.fault("class-charged")) region.bytes else rounded;
+            if (charged > region.resident) try self.charge(region, charged, failure);
             if (region.lazy) {
                 region.lazy = false;
                 _ = self.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
