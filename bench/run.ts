@@ -9,6 +9,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { ensureLibrary } from "../scripts/library-build.ts";
 import { type Comparison, failed } from "./comparison.ts";
 import { idleRow, type Options, timedRow } from "./native_rows.ts";
 import { changes, line, machine, markdown, type Report, table } from "./report.ts";
@@ -72,6 +73,9 @@ if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(seed)) {
   console.error("--rounds and --seed take whole numbers, rounds at least 1");
   process.exit(2);
 }
+
+// One library for the whole run, also for the processes that the rows start.
+process.env.HOLDFAST_LIBRARY = ensureLibrary();
 
 const report: Report = {
   date: new Date().toISOString(),

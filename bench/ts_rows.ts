@@ -2,7 +2,6 @@
 // starts with an empty heap and none inherits another's collections.
 
 import { join } from "node:path";
-import { ensureLibrary } from "../scripts/library-build.ts";
 import { type Comparison, failed } from "./comparison.ts";
 import type { Options } from "./native_rows.ts";
 
@@ -21,7 +20,6 @@ const manyObjects = 2_000_000;
 const smokeObjects = 1_000;
 
 export async function typeScriptRow(row: TypeScriptRow, options: Options): Promise<Comparison[]> {
-  ensureLibrary();
   if (row !== "B3") return child(row, options, 0);
   const objects = options.smoke ? smokeObjects : manyObjects;
   return [...(await child(row, options, 0)), ...(await child(row, options, objects))];
