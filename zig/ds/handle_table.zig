@@ -314,16 +314,9 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             ) == null;
         }
 
-        /// Gives an index back: to the thread's cache, or to everyone when there is no thread.
-        pub inline fn recycle(table: *Table, cache: ?*Cache, index: u32) void {
-            const slot = table.entry(index);
-            if (phaseOf(slot.word.load(.monotonic, .table_recycle_load)) == .retired) {
-                @branchHint(.unlikely);
-                _ = table.retired.fetchAdd(1, .monotonic, .table_retired);
-                return;
-            }
-            const own = cache orelse return table.shared.push(table, index);
-            slot.link.store(own.first, .monotonic, .table_recycle_link);
+        /// `recycle` after an `endUnwrapped` that was true: the index has numbers left.
+        pub inline fn recycleEnded(table: *Table, own: *Cache, index: u32) void {
+            table.entries[index].link.store(own.first, .monotonic, .table_recycle_link);
             if (own.first == none) own.last = index;
             own.first = index;
             own.count += 1;
@@ -333,8 +326,19 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             }
         }
 
+        /// Gives an index back: to the thread's cache, or to everyone when there is no thread.
+        pub inline fn recycle(table: *Table, cache: ?*Cache, index: u32) void {
+            const slot = table.entry(index);
+            if (phaseOf(slot.word.load(.monotonic, .table_recycle_load)) == .retired) {
+                @branchHint(.unlikely);
+                _ = table.retired.fetchAdd(1, .monotonic, .table_retired);
+                return;
+            }
+            table.recycleEnded(cache orelse return table.shared.push(table, index), index);
+        }
+
         /// Gives the colder half of the cache to the shared stack.
-        fn spill(table: *Table, cache: *Cache) void {
+        noinline fn spill(table: *Table, cache: *Cache) void {
             const keep = cache.count / 2;
             var last = cache.first;
             for (1..keep) |_| last = table.next(last).load(.monotonic, .table_spill_walk);

@@ -535,7 +535,7 @@ pub fn Engine(comptime Os: type) type {
                     const index = Handles.indexOf(number);
                     if (!giveWarm(thread, &self.handles.entry(index).payload))
                         return self.finishFreed(thread_index, index);
-                    self.handles.recycle(&thread.handles, index);
+                    self.handles.recycleEnded(&thread.handles, index);
                     self.wakeIfAsleep();
                     return .ok;
                 }

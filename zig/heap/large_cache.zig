@@ -112,6 +112,9 @@ pub fn Cache(comptime Table: type) type {
         /// The lists of each class.
         rows: [classes]Row,
         counters: Counters(Sync),
+        /// What this thread freed last for others, in turn; see `LargePool.giveAcross`.
+        trail: [trail_max]u32,
+        trail_at: u32,
         /// Page runs of this thread; see page_run.zig.
         runs: RunLists,
         /// Seed of the order in which this thread visits others.
@@ -121,6 +124,7 @@ pub fn Cache(comptime Table: type) type {
         idle_ticks: u32,
 
         const Self = @This();
+        pub const trail_max = 8;
 
         /// The lists of one class, with what a warm operation on them reads and writes.
         pub const Row = struct {
@@ -164,6 +168,7 @@ pub fn Cache(comptime Table: type) type {
         pub fn init(self: *Self, table: *const Table, thread: u32, pool: u16) void {
             for (&self.rows) |*row| @memset(&row.heads, none);
             for (&self.runs.heads) |*row| @memset(row, none);
+            self.trail = @splat(none);
             self.remote = .{};
             self.runs.notified = .{};
             self.runs.spare = .init(none);

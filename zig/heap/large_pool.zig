@@ -347,14 +347,13 @@ pub fn LargePool(comptime Table: type) type {
         pub inline fn giveWarm(cache: *Cache, index: u32) bool {
             const region = &cache.descriptors[index];
             if (region.word().load(.monotonic, .region_tenancy) != Tenancy.with(cache.home, .held)) return false;
+            var flavor = region.flavor;
+            flavor.locked = region.locked != 0;
             // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
-            region.flavor = .{
-                .kind = region.flavor.kind,
-                .locked = region.locked != 0,
-                .alias = region.wraps.load(.acquire, .wraps) != 0,
-            };
+            flavor.alias = region.wraps.load(.acquire, .wraps) != 0;
+            region.flavor = flavor;
             region.lease = none;
-            return keepWarm(cache, cache.home, index, region);
+            return keepWarm(cache, cache.home, index, region, flavor);
         }
 
         pub const Freed = enum {
@@ -375,15 +374,15 @@ pub fn LargePool(comptime Table: type) type {
             if (region.address != address or
                 region.word().load(.monotonic, .region_tenancy) != Tenancy.with(home, .leased)) return .other;
             // Without a handle it was never wrapped or locked: the flavor is what it was.
-            return if (keepWarm(cache, home, index, region)) .done else .full;
+            return if (keepWarm(cache, home, index, region, region.flavor)) .done else .full;
         }
 
         /// Puts a region into the thread's list if there is room.
-        inline fn keepWarm(cache: *Cache, home: u32, index: u32, region: *Region) bool {
+        inline fn keepWarm(cache: *Cache, home: u32, index: u32, region: *Region, flavor: Flavor) bool {
             const row = &cache.rows[region.class];
             if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnter()) return false;
             region.word().store(Tenancy.with(home, .free), .monotonic, .region_tenancy);
-            const head = &row.heads[region.flavor.index()];
+            const head = &row.heads[flavor.index()];
             region.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             // Counted again: a thief may have been here before we entered.
@@ -560,6 +559,7 @@ pub fn LargePool(comptime Table: type) type {
                     if (other.class != class or other.flavor != flavor) break;
                     chain.last = index;
                     chain.count += 1;
+                    self.table.expect(other.lease);
                     index = other.next.load(.monotonic, .chain_link);
                 }
                 self.table.next(chain.last).store(none, .monotonic, .chain_link);
@@ -976,12 +976,27 @@ pub fn LargePool(comptime Table: type) type {
             }
             var freed = tenancy;
             freed.state = .free;
+            self.table.expect(region.lease);
             // One winner among those who free what another thread leased. Release: pairs with the
             // acquire of who takes the remote stack, as does the push that follows.
             if (region.word().cmpxchg(tenancy.bits(), freed.bits(), .acq_rel, .monotonic, .region_free) != null)
                 return error.DoubleFree;
-            self.giveRemote(self.cacheOf(thread), index);
+            self.giveAcross(self.cacheOf(thread), index);
             self.wakeIfAsleep();
+        }
+
+        /// Returns a region freed by address to its owner, with a hint. Descriptors that travel between
+        /// processors cost a miss each, one after the other, unless it is known which come next: the
+        /// owner hands them out in the order in which it meets them, and who frees them often keeps to
+        /// it, so that the same hint serves both.
+        fn giveAcross(self: *Self, cache: ?*Cache, index: u32) void {
+            if (cache) |own| {
+                const turn = &own.trail[own.trail_at % Cache.trail_max];
+                own.trail_at +%= 1;
+                self.table.at(index).lease = turn.*;
+                turn.* = index;
+            }
+            self.giveRemote(cache, index);
         }
 
         /// Where the leased region around an address begins, if there is one in this pool.

@@ -15,6 +15,7 @@
 //! Threads: any. Not for memory below 2 MiB: page runs and slabs divide regions.
 
 const std = @import("std");
+const builtin = @import("builtin");
 const assert = std.debug.assert;
 const ds = @import("../ds/ds.zig");
 const os = @import("../os/os.zig");
@@ -99,7 +100,8 @@ pub fn Region(comptime Sync: type) type {
         lease_bytes: usize,
         /// Link in whatever stack holds the region.
         next: Sync.Atomic(u32),
-        /// The handle index of its tenant, for a wrap that dies under it.
+        /// The handle index of its tenant, for a wrap that dies under it. In a region that another
+        /// thread freed by address: one that the same thread freed a little earlier, as a hint.
         lease: u32,
         /// Thread that leases it or leased it last.
         owner: Sync.Atomic(u16) align(4),
@@ -126,7 +128,7 @@ pub fn Region(comptime Sync: type) type {
             assert(@sizeOf(Self) == 128);
             // What a warm operation touches is one cache line.
             assert(@offsetOf(Self, "area") == 64);
-            assert(@import("builtin").cpu.arch.endian() == .little);
+            assert(builtin.cpu.arch.endian() == .little);
             for (std.meta.fieldNames(Tenancy)) |name|
                 assert(@bitOffsetOf(Tenancy, name) == 8 * (@offsetOf(Self, name) - @offsetOf(Self, "owner")));
         }
@@ -267,6 +269,19 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
 
         pub inline fn at(self: *const Self, index: u32) *Descriptor {
             return &self.regions[index];
+        }
+
+        /// Asks the processor to fetch a descriptor that will be written soon; any number is harmless.
+        pub inline fn expect(self: *const Self, index: u32) void {
+            const where = @intFromPtr(self.regions) + @as(usize, index) * @sizeOf(Descriptor);
+            if (builtin.cpu.arch == .x86_64 and builtin.zig_backend == .stage2_llvm) {
+                // Without the feature flag `@prefetch` would ask for a shared copy only; processors
+                // that do not know the instruction take it for a no-op.
+                asm volatile ("prefetchw (%[where])"
+                    :
+                    : [where] "r" (where),
+                );
+            } else @prefetch(@as([*]const u8, @ptrFromInt(where)), .{ .rw = .write });
         }
 
         /// The link of a region, as the stacks want it.
