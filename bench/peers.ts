@@ -6,7 +6,7 @@
 import { ensureLibrary } from "../scripts/library-build.ts";
 import type { RegistryPeer } from "./build.ts";
 import { buildHarness, buildPeer, findDebianLibrary, registryPeers } from "./build.ts";
-import { shuffled } from "./comparison.ts";
+import { median, shuffled } from "./comparison.ts";
 
 export type PeerName = "holdfast" | "glibc" | "jemalloc" | "tcmalloc" | RegistryPeer;
 export const opponents: readonly PeerName[] = ["glibc", "jemalloc", "tcmalloc", ...registryPeers];
@@ -18,7 +18,9 @@ export type Source = { name: PeerName; path: string } | { name: PeerName; missin
 
 /** One operation of a workload may take this long before its process is given up. */
 const patienceMs = 120_000;
-const blockMs = 60;
+/** A repetition is the median of a few blocks, so that one interruption does not decide it. */
+const blocksPerTurn = 3;
+const blockMs = 20;
 const smokeBlockMs = 1;
 
 /** jemalloc wants more static thread-local space than the loader keeps for late libraries. */
@@ -136,8 +138,11 @@ export async function interleave(
   for (let round = -1; round < options.rounds; round++) {
     for (const peer of shuffled(peers, options.random)) {
       const count = counts.get(peer.name) ?? 1;
-      const ns = await peer.measure(load, bytes, count, !options.smoke);
-      if (round >= 0) samples.get(peer.name)?.push(ns);
+      const turn: number[] = [];
+      for (let block = 0; block < (options.smoke ? 1 : blocksPerTurn); block++) {
+        turn.push(await peer.measure(load, bytes, count, !options.smoke && block === 0));
+      }
+      if (round >= 0) samples.get(peer.name)?.push(median(turn));
     }
   }
   return samples;

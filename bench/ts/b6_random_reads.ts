@@ -5,7 +5,6 @@ import { compare, generator } from "../comparison.ts";
 import { targets } from "../targets.ts";
 import { blockOptions, interleave, mib, rowOptions, sink } from "./blocks.ts";
 
-const roundsMin = 15;
 const options = rowOptions();
 const bytes = options.smoke ? 4 * mib : 1 << 30;
 const readsPerBlock = options.smoke ? 10_000 : 3_000_000;
@@ -37,8 +36,7 @@ const plainArray = {
     for (let i = 0; i < count; i++) sink(readAll(plain));
   },
 };
-const rounds = options.smoke ? options.rounds : Math.max(roundsMin, options.rounds);
-const samples = interleave([hugePages, plainArray], blockOptions({ ...options, rounds }, 1));
+const samples = interleave([hugePages, plainArray], blockOptions(options, 1));
 const perRead = (ns: readonly number[] = []) => ns.map((block) => block / readsPerBlock);
 console.log(
   JSON.stringify([

@@ -29,6 +29,9 @@ export interface RowOptions {
   liveObjects: number;
 }
 
+/** One interruption in a block must not decide a median. */
+const roundsMin = 15;
+
 export const pageBytes = 4096;
 export const mib = 1 << 20;
 
@@ -37,9 +40,11 @@ export function rowOptions(): RowOptions {
   return { ...defaults, ...(JSON.parse(process.argv[2] ?? "{}") as Partial<RowOptions>) };
 }
 
-/** Blocks short enough for a smoke run, or long enough to hold collections. */
+/** Blocks short enough for a smoke run, or long enough to hold collections, and enough of them. */
 export function blockOptions(options: RowOptions, blockMs: number): BlockOptions {
-  return { rounds: options.rounds, seed: options.seed, blockMs: options.smoke ? 0.2 : blockMs };
+  const { smoke, rounds, seed } = options;
+  if (smoke) return { rounds, seed, blockMs: 0.2 };
+  return { rounds: Math.max(roundsMin, rounds), seed, blockMs };
 }
 
 /** Nanoseconds per operation of each contender in each round; a first round is thrown away. */
