@@ -40,4 +40,3 @@ pub const House = struct {
         return house.pool.take(thread, request, &house.failure);
     }
 };
-
