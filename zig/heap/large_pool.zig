@@ -289,7 +289,7 @@ pub fn LargePool(comptime Table: type) type {
         inline fn lease(cache: *Cache, row: *Cache.Row, region: *Region, bytes: usize, comptime tenant: regions.State) void {
             row.countAllocation(1);
             region.word().store(Tenancy.with(cache.home, tenant), .monotonic, .region_tenancy);
-            region.lease_bytes = bytes;
+            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
         }
 
         inline fn flavorBit(alias: bool) u8 {
@@ -352,7 +352,7 @@ pub fn LargePool(comptime Table: type) type {
             // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
             flavor.alias = region.wraps.load(.acquire, .wraps) != 0;
             region.flavor = flavor;
-            region.lease = none;
+            region.lease.store(none, .monotonic, .region_lease);
             return keepWarm(cache, cache.home, index, region, flavor);
         }
 
@@ -559,7 +559,7 @@ pub fn LargePool(comptime Table: type) type {
                     if (other.class != class or other.flavor != flavor) break;
                     chain.last = index;
                     chain.count += 1;
-                    self.table.expect(other.lease);
+                    self.table.expect(other.lease.load(.monotonic, .region_lease));
                     index = other.next.load(.monotonic, .chain_link);
                 }
                 self.table.next(chain.last).store(none, .monotonic, .chain_link);
@@ -752,8 +752,8 @@ pub fn LargePool(comptime Table: type) type {
             const wraps = region.wraps.load(.acquire, .wraps);
             if (wraps != 0 and region.owner.load(.monotonic, .owner) != thread) self.invalidateWraps(region);
             region.owner.store(@intCast(thread), .monotonic, .owner);
-            region.state = .leased;
-            region.lease_bytes = request.bytes;
+            region.become(.leased);
+            region.lease_bytes.store(request.bytes, .monotonic, .lease_bytes);
             if (request.lock != .none or region.locked != 0)
                 try self.fitLock(region, rounded, request.lock, failure);
             if (request.prefault) self.populate(region, 0, rounded);
@@ -863,8 +863,8 @@ pub fn LargePool(comptime Table: type) type {
         pub fn give(self: *Self, thread: ?u32, index: u32) void {
             const region = self.table.at(index);
             const cache = if (thread) |t| self.cacheOf(t) else null;
-            region.lease = none;
-            region.state = .free;
+            region.lease.store(none, .monotonic, .region_lease);
+            region.become(.free);
             region.flavor = .{
                 .kind = region.flavor.kind,
                 .locked = region.locked != 0,
@@ -936,9 +936,9 @@ pub fn LargePool(comptime Table: type) type {
         /// Returns a region to the thread that leased it; to all if that one is gone.
         fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
             const owner = self.table.at(index).owner.load(.monotonic, .owner);
-            if (self.cacheIfAny(owner)) |theirs| {
+            if (owner != regions.nobody) if (self.cacheIfAny(owner)) |theirs| {
                 if (theirs.remote.push(self.table, index)) return;
-            }
+            };
             self.share(cache, index);
         }
 
@@ -976,7 +976,7 @@ pub fn LargePool(comptime Table: type) type {
             }
             var freed = tenancy;
             freed.state = .free;
-            self.table.expect(region.lease);
+            self.table.expect(region.lease.load(.monotonic, .region_lease));
             // One winner among those who free what another thread leased. Release: pairs with the
             // acquire of who takes the remote stack, as does the push that follows.
             if (region.word().cmpxchg(tenancy.bits(), freed.bits(), .acq_rel, .monotonic, .region_free) != null)
@@ -993,7 +993,7 @@ pub fn LargePool(comptime Table: type) type {
             if (cache) |own| {
                 const turn = &own.trail[own.trail_at % Cache.trail_max];
                 own.trail_at +%= 1;
-                self.table.at(index).lease = turn.*;
+                self.table.at(index).lease.store(turn.*, .monotonic, .region_lease);
                 turn.* = index;
             }
             self.giveRemote(cache, index);
@@ -1017,7 +1017,7 @@ pub fn LargePool(comptime Table: type) type {
             var failure: Failure = .{};
             if (rounded > region.resident) self.charge(region, rounded, &failure) catch return false;
             if (rounded > region.dirty) region.dirty = rounded;
-            region.lease_bytes = bytes;
+            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
             return true;
         }
 
@@ -1100,9 +1100,9 @@ pub fn LargePool(comptime Table: type) type {
                 const region = self.table.at(@intCast(i));
                 const tenancy = region.tenancy();
                 if (tenancy.pool != self.slot or tenancy.state == .free or tenancy.state == .unused) continue;
-                result.used[region.class] += 1;
+                result.used[@atomicLoad(u8, &region.class, .monotonic)] += 1;
                 if (tenancy.state != .leased and tenancy.state != .held) continue;
-                const bytes = @atomicLoad(usize, &region.lease_bytes, .monotonic);
+                const bytes = region.lease_bytes.load(.monotonic, .lease_bytes);
                 result.leases += 1;
                 result.bytes += bytes;
                 result.active += pageRound(bytes);

@@ -5,7 +5,11 @@
 //! atomics. Another thread that frees sets bits in `freed` (one fetch-or a word, wait-free) and, first
 //! of its kind, puts the block on the owner's `notified` stack; the owner takes the bits in before it
 //! next allocates. An empty block goes back to the pool, but for one spare a thread. The blocks of a
-//! thread that ends are orphans until another thread adopts them.
+//! thread that ends are orphans, owned by nobody, until another thread adopts them.
+//!
+//! Who frees from afar touches the block after its pages are free: it is a visitor until it is done.
+//! A block with a visitor, or announced on somebody's stack, is not given back. A stack may announce
+//! a block that is not its thread's, since thread indexes are used again: it is passed on.
 //!
 //! Invariant: `live` minus `freed` is what leases hold; a block with free pages is in exactly one bin
 //! of its owner, by the log2 of `longest`, an upper bound of its longest free run.
@@ -55,8 +59,10 @@ pub fn Block(comptime Sync: type) type {
         orphaned: bool,
         previous: u32,
         following: u32,
-        /// 1 while the block is on (or on its way to) the owner's stack.
+        /// 1 while the block is on (or on its way to) a stack.
         notified: Sync.Atomic(u32),
+        /// Threads that are freeing in the block from afar right now.
+        visitors: Sync.Atomic(u32),
         /// Link in the stack of unused blocks and in the list of orphans.
         next: Sync.Atomic(u32),
     };
@@ -135,8 +141,14 @@ pub fn Runs(comptime Pool: type) type {
                 cache.lock.leave();
                 if (empties != none) giveBlocks(pool, thread, empties);
                 if (found) |run| break run;
-                const index = adopt(pool, thread, flavor, pages, alignment) orelse
-                    try newBlock(pool, cache, thread, flavor, failure);
+                // In one step: between the adoption and the bin a thief would see a block that is
+                // ours and in no bin, and could give it back.
+                lockOwn(cache);
+                const adopted = adopt(pool, thread, flavor, pages, alignment);
+                if (adopted) |index| bin(pool, cache, index, blockOf(pool, index));
+                cache.lock.leave();
+                if (adopted != null) continue;
+                const index = try newBlock(pool, cache, thread, flavor, failure);
                 lockOwn(cache);
                 bin(pool, cache, index, blockOf(pool, index));
                 cache.lock.leave();
@@ -266,11 +278,15 @@ pub fn Runs(comptime Pool: type) type {
                 region.lazy = false;
                 _ = pool.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
             }
-            region.state = .run;
+            region.become(.run);
             region.run = block_index;
             region.flavor = flavor;
-            region.lease = none;
+            region.lease.store(none, .monotonic, .region_lease);
             const block = blockOf(pool, block_index);
+            // Under the lock: a thread that ends looks for its blocks, and this region may have been
+            // its own.
+            pool.runs.lock.acquire();
+            defer pool.runs.lock.release();
             block.* = .{
                 .live = .empty,
                 .freed = @splat(.init(0)),
@@ -287,6 +303,7 @@ pub fn Runs(comptime Pool: type) type {
                 .previous = none,
                 .following = none,
                 .notified = .init(0),
+                .visitors = .init(0),
                 .next = .init(none),
             };
             // Larger pages than 4 KiB: the rest of the map does not exist.
@@ -418,7 +435,7 @@ pub fn Runs(comptime Pool: type) type {
             const block_index = region.run;
             const block = blockOf(pool, block_index);
             // Acquire: pairs with the release of the thread that made or adopted the block.
-            var owner = region.owner.load(.acquire, .owner);
+            const owner = region.owner.load(.acquire, .owner);
             if (thread != null and thread.? == owner) {
                 const cache = pool.cacheOf(owner).?;
                 lockOwn(cache);
@@ -430,18 +447,40 @@ pub fn Runs(comptime Pool: type) type {
                 if (empty) giveBlock(pool, thread, block_index);
                 return;
             }
+            // Until the visit is over the block is neither given back nor used anew. The release in
+            // `setFreed` orders it: who takes the bits in sees the visitor.
+            _ = block.visitors.fetchAdd(1, .monotonic, .run_visit);
             setFreed(block, run);
-            // Of all who freed since the owner last looked, one notifies.
-            if (block.notified.swap(1, .acq_rel, .run_notify) != 0) return;
+            // Of all who freed since the owner last looked, one announces.
+            if (block.notified.swap(1, .acq_rel, .run_notify) == 0) announce(pool, run.region);
+            // Release: pairs with the acquire in `isAlone`.
+            _ = block.visitors.fetchSub(1, .release, .run_leave);
+        }
+
+        /// Puts the block on its owner's stack. The caller has set `notified`, so it alone does this.
+        fn announce(pool: *Pool, region_index: u32) void {
+            const region = pool.table.at(region_index);
+            const block = blockOf(pool, region.run);
             while (true) {
-                const cache = pool.cacheIfAny(owner) orelse return;
-                if (cache.runs.notified.push(pool.table, run.region)) return;
-                // Closed: the block is an orphan, whose adopter takes the bits in; unless it has
-                // been adopted since we looked.
-                const now = region.owner.load(.acquire, .owner);
-                if (now == owner) return;
-                owner = now;
+                const owner = region.owner.load(.acquire, .owner);
+                if (owner != regions.nobody) if (pool.cacheIfAny(owner)) |cache| {
+                    if (cache.runs.notified.push(pool.table, region_index)) return;
+                };
+                // The block is an orphan, or about to be: its adopter takes the bits in, unless it
+                // has done so before they were set. Then, by the exchange below, which sees all who
+                // relied on us, its store of the owner is seen here.
+                _ = block.notified.swap(0, .acq_rel, .run_notify);
+                if (region.owner.load(.acquire, .owner) == owner) return;
+                if (block.notified.swap(1, .acq_rel, .run_notify) != 0) return;
             }
+        }
+
+        /// Nobody but the owner will touch a block whose pages are all free. The owner has taken the
+        /// bits in before: no visitor can come any more.
+        fn isAlone(block: *B) bool {
+            // Acquire: pairs with the release of the last visitor; its announcement is seen below.
+            if (block.visitors.load(.acquire, .run_alone) != 0) return false;
+            return block.notified.load(.acquire, .run_alone) == 0;
         }
 
         fn setFreed(block: *B, run: Run) void {
@@ -463,15 +502,23 @@ pub fn Runs(comptime Pool: type) type {
         /// Returns the blocks that became empty, linked, for `giveBlocks` outside the lock.
         fn takeIn(pool: *Pool, cache: *Cache) u32 {
             var empties: u32 = none;
+            const me = @as(regions.Tenancy, @bitCast(cache.home)).owner;
             var region_index = cache.runs.notified.takeAll() orelse return none;
             while (region_index != none) {
                 const region = pool.table.at(region_index);
                 const following = region.next.load(.monotonic, .chain_link);
+                if (region.owner.load(.acquire, .owner) != me) {
+                    // Of a thread that had this index before.
+                    announce(pool, region_index);
+                    region_index = following;
+                    continue;
+                }
                 const index = region.run;
                 const block = blockOf(pool, index);
-                block.notified.store(0, .release, .run_notify);
+                // An exchange: whoever found 1 here relied on us, and its bits are seen below.
+                _ = block.notified.swap(0, .acq_rel, .run_notify);
                 const n = takeBits(block);
-                if (n != 0 and settle(pool, cache, index, block, n)) {
+                if ((n != 0 or block.used == 0) and settle(pool, cache, index, block, n)) {
                     block.next.store(empties, .monotonic, .chain_link);
                     empties = index;
                 }
@@ -508,12 +555,15 @@ pub fn Runs(comptime Pool: type) type {
         fn settle(pool: *Pool, cache: *Cache, index: u32, block: *B, freed: u32) bool {
             if (block.used == 0) {
                 block.longest = pagesPerBlock();
-                if (cache.runs.spare.load(.monotonic, .spare) == none) {
-                    cache.runs.spare.store(index, .monotonic, .spare);
+                const spare = cache.runs.spare.load(.monotonic, .spare);
+                if (spare == none) cache.runs.spare.store(index, .monotonic, .spare);
+                if (spare == none or spare == index or !isAlone(block)) {
                     bin(pool, cache, index, block);
                     return false;
                 }
                 unbin(pool, cache, block);
+                // From here on it is not the thread's: should that end, it does not become an orphan.
+                block.alive = false;
                 return true;
             }
             // Neighbours may have joined: the longest run is at most all that is free.
@@ -605,12 +655,11 @@ pub fn Runs(comptime Pool: type) type {
         /// The thread is gone: its blocks become orphans, empty ones go back to the pool.
         pub fn orphan(pool: *Pool, cache: *Cache, thread: u32) void {
             // Whoever frees from now on finds the stack closed and leaves the bits for the adopter.
-            _ = cache.runs.notified.close();
+            const announced = cache.runs.notified.close();
             const shared = &pool.runs;
             if (shared.blocks.load(.acquire, .blocks) == null) return;
             lockOwn(cache);
-            // Blocks left empty are still the thread's: the walk below makes them orphans too.
-            _ = flushQuick(pool, cache, none);
+            const empties = flushQuick(pool, cache, none);
             cache.runs.spare.store(none, .monotonic, .spare);
             for (&cache.runs.heads) |*row| @memset(row, none);
             shared.lock.acquire();
@@ -622,11 +671,21 @@ pub fn Runs(comptime Pool: type) type {
                 if (pool.table.at(block.region).owner.load(.monotonic, .owner) != thread) continue;
                 block.bin = bin_none;
                 block.orphaned = true;
+                // The index is used again: the next thread that has it does not own these.
+                pool.table.at(block.region).owner.store(regions.nobody, .release, .owner);
                 block.next.store(shared.orphans, .monotonic, .orphan_link);
                 shared.orphans = index;
             }
+            // What was announced here: nothing to do for orphans, the rest goes to its owner.
+            var region_index = announced orelse none;
+            while (region_index != none) {
+                const following = pool.table.at(region_index).next.load(.monotonic, .chain_link);
+                announce(pool, region_index);
+                region_index = following;
+            }
             shared.lock.release();
             cache.lock.leave();
+            giveBlocks(pool, null, empties);
             reclaimOrphans(pool);
         }
 
@@ -649,7 +708,6 @@ pub fn Runs(comptime Pool: type) type {
                         // The owner first, then the bits once more: see `clear`.
                         region.owner.store(@intCast(thread), .release, .owner);
                         block.orphaned = false;
-                        block.notified.store(0, .release, .run_notify);
                         _ = takeBits(block);
                         block.longest = block.live.longestRun();
                         if (region.wraps.load(.acquire, .wraps) != 0) pool.invalidateWraps(region);
@@ -681,7 +739,7 @@ pub fn Runs(comptime Pool: type) type {
                 const block = blockOf(pool, index);
                 const following = block.next.load(.monotonic, .orphan_link);
                 _ = takeBits(block);
-                if (block.used == 0) {
+                if (block.used == 0 and isAlone(block)) {
                     unlinkOrphan(pool, previous, following);
                     block.orphaned = false;
                     block.next.store(empties, .monotonic, .chain_link);
@@ -708,9 +766,10 @@ pub fn Runs(comptime Pool: type) type {
             var empties = if (cache.runs.notified.isClosed()) none else takeIn(pool, cache);
             empties = flushQuick(pool, cache, empties);
             const spare = cache.runs.spare.load(.monotonic, .spare);
-            if (spare != none) {
+            if (spare != none and isAlone(blockOf(pool, spare))) {
                 const block = blockOf(pool, spare);
                 unbin(pool, cache, block);
+                block.alive = false;
                 block.next.store(empties, .monotonic, .chain_link);
                 empties = spare;
                 cache.runs.spare.store(none, .monotonic, .spare);
