@@ -367,7 +367,7 @@ pub fn Engine(comptime Os: type) type {
             if (run.region == none) return 0;
             self.handles.take(&thread.handles, index);
             const region = &cache.descriptors[run.region];
-            if (run.pages == 0) region.lease = index;
+            if (run.pages == 0) region.lease.store(index, .monotonic, .region_lease);
             of.place().* = run;
             of.address = region.address + @as(usize, run.page) * Os.pageBytes();
             of.bytes = size;
@@ -433,8 +433,8 @@ pub fn Engine(comptime Os: type) type {
             } else if (request.bytes >= region_bytes_min or request.alignment > regions.unit_bytes) {
                 result.region = try pool.take(thread, request, failure);
                 const region = self.table.at(result.region);
-                region.lease = index;
-                region.state = .held;
+                region.lease.store(index, .monotonic, .region_lease);
+                region.become(.held);
                 result.address = region.address;
             } else {
                 const run = try Pool.Runs.alloc(pool, thread, request, failure);
@@ -598,7 +598,7 @@ pub fn Engine(comptime Os: type) type {
             const cache = if (thread) |t| pool.cacheOf(t) else null;
             pool.addTotal(cache, .closing, 1);
             if (of.pages == 0) {
-                self.table.at(of.region).state = .closing;
+                self.table.at(of.region).become(.closing);
                 return;
             }
             pool.uncount(cache, of.bytes);
@@ -691,7 +691,7 @@ pub fn Engine(comptime Os: type) type {
                 _ = region.epoch.cmpxchg(epoch, (epoch + 1) & regions.epoch_mask, .monotonic, .monotonic, .epoch);
             // Release: what was written through the buffer comes before. Acquire: see all the others.
             const left = region.wraps.fetchSub(1, .acq_rel, .wraps) - 1;
-            const tenant = @atomicLoad(u32, &region.lease, .monotonic);
+            const tenant = region.lease.load(.monotonic, .region_lease);
             const state = region.tenancy().state;
             if ((state != .held and state != .closing) or tenant == none) return;
             const seen = self.handles.peek(tenant);
@@ -803,7 +803,7 @@ pub fn Engine(comptime Os: type) type {
                 if (rounded > region.bytes or size < region_bytes_min) return false;
                 if (rounded > region.resident) try pool.charge(region, rounded, failure);
                 if (region.locked != 0) try pool.fitLock(region, rounded, .require, failure);
-                region.lease_bytes = size;
+                region.lease_bytes.store(size, .monotonic, .lease_bytes);
             }
             const base: [*]u8 = @ptrFromInt(of.address);
             if (size > before and of.flags.zero) ds.memory.zero(base[before..size]);

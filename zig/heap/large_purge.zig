@@ -126,7 +126,7 @@ pub fn Purge(comptime Pool: type) type {
                 bytes += region.resident;
                 if (area.collected == area.regions and !(ds.fault("never-unmapped") and !pool.ending)) {
                     // The area goes as a whole, when its last region comes by.
-                    region.state = .unused;
+                    region.become(.unused);
                     if (lastOfArea(table, &area)) {
                         if (!tryUnmapArea(pool, region.area)) kept = reviveArea(pool, &area, kept);
                     }
@@ -143,7 +143,7 @@ pub fn Purge(comptime Pool: type) type {
 
         fn lastOfArea(table: *Table, area: *const regions.Area) bool {
             for (0..area.regions) |i| {
-                if (table.at(area.first_region + @as(u32, @intCast(i))).state != .unused) return false;
+                if (table.at(area.first_region + @as(u32, @intCast(i))).tenancy().state != .unused) return false;
             }
             return true;
         }
@@ -153,7 +153,7 @@ pub fn Purge(comptime Pool: type) type {
             var chain = kept;
             for (0..area.regions) |i| {
                 const index = area.first_region + @as(u32, @intCast(i));
-                pool.table.at(index).state = .free;
+                pool.table.at(index).become(.free);
                 chain = link(pool.table, index, chain);
             }
             return chain;

@@ -97,12 +97,12 @@ pub fn Region(comptime Sync: type) type {
         /// Bytes of the prefix that are locked.
         locked: usize,
         /// Bytes that the tenant without a handle asked for.
-        lease_bytes: usize,
+        lease_bytes: Sync.Atomic(usize),
         /// Link in whatever stack holds the region.
         next: Sync.Atomic(u32),
         /// The handle index of its tenant, for a wrap that dies under it. In a region that another
         /// thread freed by address: one that the same thread freed a little earlier, as a hint.
-        lease: u32,
+        lease: Sync.Atomic(u32),
         /// Thread that leases it or leased it last.
         owner: Sync.Atomic(u16) align(4),
         /// Slot of the pool it belongs to.
@@ -137,6 +137,11 @@ pub fn Region(comptime Sync: type) type {
         /// store would stall the next look.
         pub inline fn word(region: *Self) *Sync.Atomic(u32) {
             return @ptrCast(&region.owner);
+        }
+
+        /// By whoever holds the region.
+        pub inline fn become(region: *Self, state: State) void {
+            @atomicStore(State, &region.state, state, .monotonic);
         }
 
         pub inline fn tenancy(region: *Self) Tenancy {
@@ -363,27 +368,25 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 const index = first + @as(u32, @intCast(i));
                 const region = self.at(index);
                 const epoch = region.epoch.load(.monotonic, .epoch);
-                region.* = .{
-                    .address = address + i * each,
-                    .bytes = each,
-                    .dirty = 0,
-                    .resident = 0,
-                    .locked = 0,
-                    .lease_bytes = 0,
-                    .next = .init(if (i + 1 == count) none else index + 1),
-                    .lease = none,
-                    .owner = .init(0),
-                    .pool = @intCast(pool),
-                    .class = class,
-                    .state = .free,
-                    .flavor = .{ .kind = kind },
-                    .lazy = false,
-                    .area = area_index,
-                    // The epoch goes on from the index's former life, so that no old wrap matches.
-                    .epoch = .init((epoch + 1) & epoch_mask),
-                    .wraps = .init(0),
-                    .run = none,
-                };
+                region.address = address + i * each;
+                region.bytes = each;
+                region.dirty = 0;
+                region.resident = 0;
+                region.locked = 0;
+                region.next.store(if (i + 1 == count) none else index + 1, .monotonic, .region_new);
+                region.flavor = .{ .kind = kind };
+                region.lazy = false;
+                region.area = area_index;
+                region.wraps.store(0, .monotonic, .wraps);
+                region.run = none;
+                // The epoch goes on from the index's former life, so that no old wrap matches.
+                region.epoch.store((epoch + 1) & epoch_mask, .monotonic, .epoch);
+                // What a walk over all descriptors reads is written atomically, here and later.
+                region.lease_bytes.store(0, .monotonic, .region_new);
+                region.lease.store(none, .monotonic, .region_new);
+                @atomicStore(u8, &region.class, class, .monotonic);
+                const free: Tenancy = .{ .owner = 0, .pool = @intCast(pool), .state = .free };
+                region.word().store(free.bits(), .monotonic, .region_new);
             }
             for (0..count) |i| {
                 const index = first + @as(u32, @intCast(i));
@@ -397,7 +400,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             const area = self.areas[area_index];
             self.setSlots(area.address, area.bytes, 0);
             for (0..area.regions) |i|
-                self.at(area.first_region + @as(u32, @intCast(i))).state = .unused;
+                self.at(area.first_region + @as(u32, @intCast(i))).become(.unused);
             self.lock.acquire();
             defer self.lock.release();
             self.giveRange(area.first_region, area.regions);
