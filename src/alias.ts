@@ -13,7 +13,8 @@
  * block; `sweep` runs when the count has moved (one typed-array load for each call into holdfast,
  * and one timer that does not keep the process alive) and detaches what is stale, because every
  * long-lived wrap makes the collector lazier by its length. A record found detached was given away
- * by the program: it is dropped, and its region serves nobody until that buffer's deallocator ran.
+ * by the program: it is dropped, and its lease serves nobody until that buffer's deallocator ran,
+ * which moves the epoch on. Who gives away the buffer of a lease of pages gives its whole region.
  *
  * Cost: 0 wraps for a recycled lease, 0.4 µs for a new region. Not for memory that must be dead
  * after `free()`: a kept view sees the next tenant of its pool.
@@ -33,7 +34,7 @@ import { block, callError, keep, shared, symbols, thread } from "./binding.ts";
 import { anchorLost, type LostLease } from "./leaks.ts";
 import { arrayBufferBytesMax, detach, wrap } from "./memory.ts";
 
-const { hf_region_wrap, hf_region_unwrap, hf_region_epoch } = symbols;
+const { hf_free, hf_region_wrap, hf_region_unwrap, hf_region_epoch } = symbols;
 const deallocator = Number(symbols.hf_region_deallocator());
 const pageBytes = 4096;
 const contextEpochUnit = 2 ** 24;
@@ -93,6 +94,8 @@ interface Wraps {
   records: (RegionRecord | null)[];
   /** Regions that may have a record in the list. */
   cached: Set<number>;
+  /** Freed leases of pages whose buffer was given away; live for native code until it is let go. */
+  given: { handle: number; region: number; epoch: number }[];
   purgesSeen: number;
   timer: ReturnType<typeof setTimeout> | null;
 }
@@ -100,6 +103,7 @@ interface Wraps {
 const wraps = keep<Wraps>("regions", () => ({
   records: [],
   cached: new Set(),
+  given: [],
   purgesSeen: shared[SHARED_PURGES] as number,
   timer: null,
 }));
@@ -134,6 +138,14 @@ export function give(held: RegionRecord | Anchor): void {
 /** Whether the program has given the region's ArrayBuffer away. */
 export function isMoved(held: RegionRecord | Anchor): boolean {
   return recordOf(held).buffer.detached;
+}
+
+/** Frees a lease of pages when the new owner of its region's buffer has let go. */
+export function freeLater(held: Anchor, handle: number): void {
+  const { region, epoch } = held.record;
+  held.lost.handle = 0;
+  wraps.given.push({ handle, region, epoch });
+  if (wraps.timer === null) arm();
 }
 
 /** The bytes of a lease; the same object again when the same length was asked for last. */
@@ -185,6 +197,14 @@ export function sweep(): void {
     wraps.cached.delete(region);
     retire(record);
   }
+}
+
+function freeGiven(): void {
+  wraps.given = wraps.given.filter(({ handle, region, epoch }) => {
+    if (hf_region_epoch(region) === epoch) return true;
+    hf_free(thread, handle);
+    return false;
+  });
 }
 
 function recordOf(held: RegionRecord | Anchor): RegionRecord {
@@ -250,7 +270,8 @@ function arm(): void {
   wraps.timer = setTimeout(() => {
     wraps.timer = null;
     if (shared[SHARED_PURGES] !== wraps.purgesSeen) sweep();
-    if (wraps.cached.size > 0) arm();
+    if (wraps.given.length > 0) freeGiven();
+    if (wraps.cached.size + wraps.given.length > 0) arm();
   }, sweepMs);
   wraps.timer.unref();
 }

@@ -29,7 +29,17 @@ import {
   Pages,
   Status,
 } from "./abi.gen.ts";
-import { type Anchor, bytesOf, give, isMoved, RegionRecord, take, tie, windowOf } from "./alias.ts";
+import {
+  Anchor,
+  bytesOf,
+  freeLater,
+  give,
+  isMoved,
+  RegionRecord,
+  take,
+  tie,
+  windowOf,
+} from "./alias.ts";
 import { block, callError, keep, symbols, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
@@ -475,6 +485,11 @@ class HandleObject implements Disposable {
 
   #freeAlias(id: number, held: RegionRecord | Anchor): "freed" | "closing" {
     if (isMoved(held)) {
+      if (held instanceof Anchor) {
+        freeLater(held, id);
+        this.#end();
+        return "closing";
+      }
       // One wrap more keeps the region from everybody until the buffer's new owner lets go.
       const wrapped = hf_wrap(thread, id);
       if (wrapped === Status.forked) throw callError(wrapped, "Handle.free", this.free);

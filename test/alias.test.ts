@@ -170,6 +170,29 @@ test("a region whose buffer was given away serves nobody until it is let go", as
   pool.close({ force: true });
 });
 
+test("pages whose buffer was given away come back when it is let go", async () => {
+  const pool = ownPool();
+  let taken: ArrayBuffer | undefined;
+  let address = 0;
+  (() => {
+    const handle = pool.allocUnsafe(5000, alias);
+    address = handle.address;
+    const { buffer } = handle.bytes;
+    taken = structuredClone(buffer, { transfer: [buffer] });
+    expect(handle.free()).toBe("closing");
+    expect(codeOf(() => handle.free())).toBe("ERR_HOLDFAST_DOUBLE_FREE");
+  })();
+  const others = Array.from({ length: 20 }, () => pool.allocUnsafe(5000, alias));
+  expect(others.some((other) => other.address === address)).toBe(false);
+  for (const other of others) other.free();
+  await collect(60);
+  expect(taken?.byteLength).toBeGreaterThan(0);
+  expect(pool.stats().liveHandles).toBe(1);
+  taken = undefined;
+  await until("its deallocator", () => pool.stats().liveHandles === 0);
+  pool.close();
+});
+
 test("resize moves between regions and keeps the bytes", () => {
   const pool = ownPool();
   const handle = pool.allocUnsafe(5000, alias);
