@@ -272,12 +272,13 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// The cache for a warm operation, null if something has to be looked at first.
-        inline fn warmCache(self: *Self, thread: u32, id: u32) ?*const *Pool.Cache {
+        inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
             // None before the engine is ready.
             if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
             const slot = &self.threads[thread].caches[id & (pools_max - 1)];
             // The slot is written by its own thread; others only clear the key.
-            return if (slot.key.load(.monotonic, .warm) == @as(u64, id) + 1) &slot.cache else null;
+            if (slot.key.load(.monotonic, .warm) != @as(u64, id) + 1) return null;
+            return slot.cache;
         }
 
         fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
@@ -344,7 +345,7 @@ pub fn Engine(comptime Os: type) type {
             // The common case: nothing asked but memory or an alias view, and it is warm.
             if (options & ~w.options_warm == 0) {
                 if (self.warmCache(thread_index, pool_id)) |cache| {
-                    const handle = self.allocWarm(cache.*, thread_index, pool_id, bytes, options & w.option_alias != 0);
+                    const handle = self.allocWarm(cache, thread_index, pool_id, bytes, options & w.option_alias != 0);
                     if (handle != 0) return floatOf(handle);
                 }
             }
@@ -1142,7 +1143,7 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (self.warmCache(thread, id)) |cache| {
-                if (Pool.takeWarm(cache.*, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
+                if (Pool.takeWarm(cache, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
             }
             return self.regionAllocSlow(thread, id, bytes, capacity);
         }
@@ -1154,7 +1155,7 @@ pub fn Engine(comptime Os: type) type {
 
         noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (self.warmCache(thread_index, id)) |cache| if (self.poolOf(id)) |pool| {
-                if (pool.takeShared(cache.*, bytes)) |region| return regionTaken(region, bytes, capacity);
+                if (pool.takeShared(cache, bytes)) |region| return regionTaken(region, bytes, capacity);
             };
             return self.regionAllocCold(thread_index, id, bytes, capacity);
         }
@@ -1175,7 +1176,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
-            if (self.warmCache(thread, id)) |cache| switch (Pool.freeWarm(&self.table, cache.*, @intFromPtr(address))) {
+            if (self.warmCache(thread, id)) |cache| switch (Pool.freeWarm(&self.table, cache, @intFromPtr(address))) {
                 .done => {
                     self.wakeIfAsleep();
                     return .ok;

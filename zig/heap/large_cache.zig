@@ -102,6 +102,8 @@ pub fn Cache(comptime Table: type) type {
         hot: Hot,
         /// The descriptors, so that a warm operation need not look at the pool.
         descriptors: [*]Table.Descriptor,
+        /// The region that was leased by address last: the one that is most often freed next. A hint.
+        last: u32,
         /// Thread and pool as the tenancy of a region of theirs, but for its state.
         home: u32,
         lock: ds.OwnerLock(Sync),

@@ -275,20 +275,20 @@ pub fn LargePool(comptime Table: type) type {
             head.* = region.next.load(.monotonic, .cache_link);
             row.change(minus_one);
             cache.lock.leave();
-            lease(cache, row, region, bytes, tenant);
+            if (tenant == .leased) cache.last = index;
+            lease(row, region, bytes, tenant);
             return region;
         }
 
         /// The region was this thread's last: nothing of another thread or of the system's is to be
         /// undone. And what it is asked for is resident and counted as dirty already.
         inline fn fits(cache: *const Cache, region: *Region, bytes: usize) bool {
-            return bytes <= region.dirty and
-                region.word().load(.monotonic, .region_tenancy) == Tenancy.with(cache.home, .free);
+            return bytes <= region.dirty and region.belongs(cache.home, .free);
         }
 
-        inline fn lease(cache: *Cache, row: *Cache.Row, region: *Region, bytes: usize, comptime tenant: regions.State) void {
+        inline fn lease(row: *Cache.Row, region: *Region, bytes: usize, comptime tenant: regions.State) void {
             row.countAllocation(1);
-            region.word().store(Tenancy.with(cache.home, tenant), .monotonic, .region_tenancy);
+            region.turn(.free, tenant);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
         }
 
@@ -315,7 +315,7 @@ pub fn LargePool(comptime Table: type) type {
                 const region = self.table.at(index);
                 makeOurs(cache, region);
                 if (fits(cache, region, bytes)) {
-                    lease(cache, row, region, bytes, .leased);
+                    lease(row, region, bytes, .leased);
                     return region;
                 }
                 region.next.store(none, .monotonic, .chain_link);
@@ -339,21 +339,21 @@ pub fn LargePool(comptime Table: type) type {
         /// the system may take back at any time is left to `take`; none of it is certainly resident.
         inline fn makeOurs(cache: *const Cache, region: *Region) void {
             if (region.resident == 0) return;
-            region.word().store(Tenancy.with(cache.home, .free), .monotonic, .region_tenancy);
+            region.word().store(cache.home +% Tenancy.of(.free), .monotonic, .region_tenancy);
         }
 
         /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
         /// ask `give`.
         pub inline fn giveWarm(cache: *Cache, index: u32) bool {
             const region = &cache.descriptors[index];
-            if (region.word().load(.monotonic, .region_tenancy) != Tenancy.with(cache.home, .held)) return false;
+            if (!region.belongs(cache.home, .held)) return false;
             var flavor = region.flavor;
             flavor.locked = region.locked != 0;
             // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
             flavor.alias = region.wraps.load(.acquire, .wraps) != 0;
             region.flavor = flavor;
             region.lease.store(none, .monotonic, .region_lease);
-            return keepWarm(cache, cache.home, index, region, flavor);
+            return keepWarm(cache, index, region, .held);
         }
 
         pub const Freed = enum {
@@ -366,23 +366,25 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Frees by address, if the caller leased it.
         pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize) Freed {
-            const leaf = table.leafOf(address);
-            if (leaf == 0) return .other;
-            const index = Table.findIn(leaf, address);
+            // Without the hint the next allocation would have to wait for the page map.
+            var index = cache.last;
+            if (cache.descriptors[index].address != address) {
+                const leaf = table.leafOf(address);
+                if (leaf == 0) return .other;
+                index = Table.findIn(leaf, address);
+            }
             const region = &cache.descriptors[index];
-            const home = cache.home;
-            if (region.address != address or
-                region.word().load(.monotonic, .region_tenancy) != Tenancy.with(home, .leased)) return .other;
+            if (region.address != address or !region.belongs(cache.home, .leased)) return .other;
             // Without a handle it was never wrapped or locked: the flavor is what it was.
-            return if (keepWarm(cache, home, index, region, region.flavor)) .done else .full;
+            return if (keepWarm(cache, index, region, .leased)) .done else .full;
         }
 
         /// Puts a region into the thread's list if there is room.
-        inline fn keepWarm(cache: *Cache, home: u32, index: u32, region: *Region, flavor: Flavor) bool {
+        inline fn keepWarm(cache: *Cache, index: u32, region: *Region, comptime tenant: regions.State) bool {
             const row = &cache.rows[region.class];
             if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnter()) return false;
-            region.word().store(Tenancy.with(home, .free), .monotonic, .region_tenancy);
-            const head = &row.heads[flavor.index()];
+            region.turn(tenant, .free);
+            const head = &row.heads[region.flavor.index()];
             region.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             // Counted again: a thief may have been here before we entered.
@@ -395,7 +397,7 @@ pub fn LargePool(comptime Table: type) type {
         pub fn freeFull(self: *Self, cache: *Cache, address: usize) void {
             const index = Table.findIn(self.table.leafOf(address), address);
             const region = self.table.at(index);
-            region.word().store(Tenancy.with(cache.home, .free), .monotonic, .region_tenancy);
+            region.turn(.leased, .free);
             self.keep(cache, index);
             self.wakeIfAsleep();
         }

@@ -363,7 +363,7 @@ pub fn Runs(comptime Pool: type) type {
         pub inline fn giveWarm(cache: *Cache, run: Run, bytes: usize) bool {
             const region = &cache.descriptors[run.region];
             // Only what `takeWarm` looks for: the pool's own kind of pages, in this thread's block.
-            if (region.word().load(.monotonic, .region_tenancy) != regions.Tenancy.with(cache.home, .run)) return false;
+            if (!region.belongs(cache.home, .run)) return false;
             const alias = @intFromBool(region.flavor.alias);
             const warm: u8 = cache.hot.warm | @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias != 0 }));
             const at = @as(u32, run.pages) -% 1;

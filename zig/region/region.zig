@@ -78,9 +78,9 @@ pub const Tenancy = packed struct(u32) {
         return @bitCast(tenancy);
     }
 
-    /// The same owner and pool in another state; `bits` of one in state `unused`.
-    pub inline fn with(home: u32, state: State) u32 {
-        return home + (@as(u32, @intFromEnum(state)) << @bitOffsetOf(Tenancy, "state"));
+    /// What a state adds to the bits of a tenancy that is `unused`.
+    pub inline fn of(state: State) u32 {
+        return @as(u32, @intFromEnum(state)) << @bitOffsetOf(Tenancy, "state");
     }
 };
 
@@ -142,6 +142,17 @@ pub fn Region(comptime Sync: type) type {
         /// By whoever holds the region.
         pub inline fn become(region: *Self, state: State) void {
             @atomicStore(State, &region.state, state, .monotonic);
+        }
+
+        /// The region is of this owner and pool, and in this state.
+        pub inline fn belongs(region: *Self, home: u32, state: State) bool {
+            return region.word().load(.monotonic, .region_tenancy) -% home == Tenancy.of(state);
+        }
+
+        /// As `become`, by who knows the state and goes on to look at the whole word.
+        pub inline fn turn(region: *Self, from: State, to: State) void {
+            const seen = region.word().load(.monotonic, .region_tenancy);
+            region.word().store(seen +% (Tenancy.of(to) -% Tenancy.of(from)), .monotonic, .region_tenancy);
         }
 
         pub inline fn tenancy(region: *Self) Tenancy {
