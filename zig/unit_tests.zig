@@ -38,4 +38,5 @@ comptime {
     _ = @import("engine/region_face_test.zig");
     _ = @import("engine/threads_test.zig");
     _ = @import("engine/engine_fuzz.zig");
+    _ = @import("engine/engine_threads_test.zig");
 }
