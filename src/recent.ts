@@ -9,21 +9,20 @@
  *
  * Cost: 4 ns a lease; a settled one some 150 ns. Alias leases are never here: their buffers tell.
  */
-import { keep } from "./binding.ts";
-
 /** Called once when a handle leaves the ring. */
 export const settle: unique symbol = Symbol("holdfast.settle");
 /** Ends the lease's use here after native code has ended the lease. */
 export const revoke: unique symbol = Symbol("holdfast.revoke");
 
 export interface Recent {
-  readonly byteLength: number;
   [settle](): void;
   [revoke](owner: HandleSet): void;
 }
 
 const ringLength = 64;
 const ringBytesMax = 64 * 2 ** 20;
+/** Shorter handles are not counted: 64 of them are 4 MiB at most. */
+const longBytesMin = 2 ** 16;
 const emptyMs = 100;
 const pruneMin = 256;
 
@@ -55,39 +54,30 @@ export class HandleSet {
   }
 }
 
-interface Ring {
-  handles: (Recent | null)[];
-  next: number;
-  bytes: number;
-  timer: ReturnType<typeof setTimeout> | null;
-}
-
-const ring = keep<Ring>("recent", () => ({
-  handles: new Array(ringLength).fill(null),
-  next: 0,
-  bytes: 0,
-  timer: null,
-}));
-const { handles } = ring;
+/** The ring. Handle and this module are made once in a realm, so its state may stand here. */
+const handles: (Recent | null)[] = new Array(ringLength).fill(null);
+let next = 0;
+/** Bytes of the long handles since the ring was emptied. */
+let longBytes = 0;
+let timer: ReturnType<typeof setTimeout> | null = null;
 
 /** Holds a new handle for a moment. */
-export function remember(handle: Recent): void {
-  const at = ring.next;
-  const oldest = handles[at] as Recent | null;
-  ring.next = (at + 1) & (ringLength - 1);
-  ring.bytes += handle.byteLength;
-  if (oldest !== null) {
-    ring.bytes -= oldest.byteLength;
-    oldest[settle]();
+export function remember(handle: Recent, byteLength: number): void {
+  if (byteLength >= longBytesMin) {
+    longBytes += byteLength;
+    if (longBytes > ringBytesMax) emptyRing();
   }
-  if (ring.bytes > ringBytesMax) emptyRing();
+  const at = next;
+  const oldest = handles[at] as Recent | null;
   handles[at] = handle;
-  if (ring.timer === null) arm();
+  next = (at + 1) & (ringLength - 1);
+  if (oldest !== null) oldest[settle]();
+  else if (timer === null) arm();
 }
 
 /** Lets go of all, so that a collection may find them. */
 export function emptyRing(): void {
-  ring.bytes = 0;
+  longBytes = 0;
   for (let at = 0; at < ringLength; at++) {
     const handle = handles[at] as Recent | null;
     if (handle === null) continue;
@@ -97,9 +87,9 @@ export function emptyRing(): void {
 }
 
 function arm(): void {
-  ring.timer = setTimeout(() => {
-    ring.timer = null;
+  timer = setTimeout(() => {
+    timer = null;
     emptyRing();
   }, emptyMs);
-  ring.timer.unref();
+  timer.unref();
 }
