@@ -50,6 +50,8 @@ extern "C" {
 #define HF_LEASE_RUN 4u
 /* Word of the shared block: counts purges of regions that JavaScript may have wrapped. */
 #define HF_SHARED_PURGES 0u
+/* Longest lease in bytes that `park` takes. */
+#define HF_PARKED_BYTES_MAX 65536u
 /* Allocation option: the contents read as zero. */
 #define HF_OPTION_ZERO 1u
 /* Allocation option: shift of the two bits that hold a `Pages` value. */
@@ -448,6 +450,16 @@ hf_status_t hf_wrap(uint32_t thread, double handle);
 
 /* Takes back a `wrap` whose ArrayBuffer was not made. FREED, FOREIGN. */
 hf_status_t hf_unwrap(uint32_t thread, double handle);
+
+/* Ends a lease of at most `parked_bytes_max` whose one ArrayBuffer the caller keeps, having taken it
+ * from all views: the handle is dead, memory and ArrayBuffer wait for `revive`. UNSUPPORTED: the
+ * lease is not of that kind or has other ArrayBuffers; nothing has changed. FREED, FOREIGN. */
+hf_status_t hf_park(uint32_t thread, double handle);
+
+/* Leases the memory of a parked lease again, at its old length, to the thread that parked it.
+ * `options` may hold `option_zero`. Answers a new handle or a Status: CLOSED, DISABLED, FOREIGN,
+ * LIMIT (the number is used up: drop the ArrayBuffer). */
+double hf_revive(uint32_t thread, uint32_t pool, double handle, uint32_t options);
 
 /* Address of the deallocator for ArrayBuffers over a lease: `void f(void *bytes, void *context)`
  * with context = handle modulo 2^24, plus one. It may run on any thread. */

@@ -52,6 +52,8 @@ pub const lease_alias: u32 = 2;
 pub const lease_run: u32 = 4;
 /// Word of the shared block: counts purges of regions that JavaScript may have wrapped.
 pub const shared_purges: u32 = 0;
+/// Longest lease in bytes that `park` takes.
+pub const parked_bytes_max: u32 = 64 << 10;
 /// Allocation option: the contents read as zero.
 pub const option_zero: u32 = 1;
 /// Allocation option: shift of the two bits that hold a `Pages` value.
@@ -145,6 +147,20 @@ pub fn wrap(thread: u32, handle: f64) callconv(.c) Status {
 /// Takes back a `wrap` whose ArrayBuffer was not made. FREED, FOREIGN.
 pub fn unwrap(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.unwrap(thread, handle);
+}
+
+/// Ends a lease of at most `parked_bytes_max` whose one ArrayBuffer the caller keeps, having taken it
+/// from all views: the handle is dead, memory and ArrayBuffer wait for `revive`. UNSUPPORTED: the
+/// lease is not of that kind or has other ArrayBuffers; nothing has changed. FREED, FOREIGN.
+pub fn park(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.park(thread, handle);
+}
+
+/// Leases the memory of a parked lease again, at its old length, to the thread that parked it.
+/// `options` may hold `option_zero`. Answers a new handle or a Status: CLOSED, DISABLED, FOREIGN,
+/// LIMIT (the number is used up: drop the ArrayBuffer).
+pub fn revive(thread: u32, pool: u32, handle: f64, options: u32) callconv(.c) f64 {
+    return engine.instance.revive(thread, pool, handle, options);
 }
 
 /// Address of the deallocator for ArrayBuffers over a lease: `void f(void *bytes, void *context)`

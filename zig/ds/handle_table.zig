@@ -427,6 +427,50 @@ pub fn HandleTableShaped(comptime Sync: type, comptime Payload: type, comptime s
             }
         }
 
+        // Parking: a lease ends, but its one ArrayBuffer stays with the caller for the next lease.
+
+        /// Ends a lease whose only wrap the caller keeps: the handle is stale at once, payload and
+        /// memory stay for `revive` or for the wrap's dropWrap. False: it has none or several wraps,
+        /// nothing has changed.
+        pub fn park(table: *Table, handle: Handle) WrongHandle!bool {
+            const index = indexOf(handle);
+            if (index >= table.capacity) return error.Foreign;
+            const slot = table.entry(index);
+            const generation = generationIn(handle);
+            const parked = wrap_one | pack(.closing, generation);
+            // Acquire and release: as in beginFree, of which this is the closing half.
+            const seen = slot.word.cmpxchg(
+                wrap_one | pack(.live, generation),
+                parked,
+                .acq_rel,
+                .acquire,
+                .table_park,
+            ) orelse return true;
+            if (@as(u32, @truncate(seen)) == pack(.live, generation)) return false;
+            return table.wrong(handle, seen);
+        }
+
+        /// Makes a parked lease live again under a number of its own; the caller holds its wrap. 0:
+        /// the index has no numbers left, the caller drops the wrap instead.
+        pub fn revive(table: *Table, index: u32) Handle {
+            const slot = table.entry(index);
+            const word = slot.word.load(.monotonic, .table_revive_load);
+            const generation = generationOf(word);
+            if (phaseOf(word) != .closing or word >> 32 != 1) return 0;
+            if (issued(slot, generation) + 2 + generations_spare >= generations) return 0;
+            const after = (generation +% 1) & generation_mask;
+            // Release: pairs with the acquire of find, as publish does. Nobody else changes the word
+            // of a parked entry while its one wrap is held.
+            _ = slot.word.cmpxchg(
+                word,
+                wrap_one | pack(.live, after),
+                .release,
+                .monotonic,
+                .table_revive,
+            ) orelse return handleOf(index, after);
+            return 0;
+        }
+
         // Transfer: the lease becomes a token, and the token one new lease.
 
         /// Turns a lease into a token with a number of its own; the handle is stale at once. `held`
@@ -760,4 +804,29 @@ test "a full cache spills to the others, and an ending thread leaves nothing beh
     var cache: TestTable.Cache = .{};
     while (other.claim(&cache)) |_| taken += 1;
     try testing.expectEqual(98, taken);
+}
+
+test "a parked lease is stale, revives under another number, and ends with its wrap" {
+    var memory: [64 * 16]u8 align(64) = @splat(0);
+    const Small = HandleTable(Real, extern struct { value: u64 });
+    var table: Small = .init(&memory, 7);
+    var cache: Small.Cache = .{};
+    const index = table.claim(&cache).?;
+    table.entry(index).payload.value = 5;
+    const first = table.publish(index);
+    try testing.expect(!try table.park(first));
+    try table.addWrap(first);
+    try testing.expect(try table.park(first));
+    try testing.expectError(error.Freed, table.find(first));
+    try testing.expectError(error.Freed, table.park(first));
+    const second = table.revive(index);
+    try testing.expect(second != 0 and second != first);
+    try testing.expectEqual(5, (try table.find(second)).payload.value);
+    try testing.expectEqual(0, table.revive(index));
+    try table.addWrap(second);
+    try testing.expect(!try table.park(second));
+    try testing.expectEqual(.still, table.dropWrap(index));
+    try testing.expect(try table.park(second));
+    try testing.expectEqual(.finished, table.dropWrap(index));
+    try testing.expectError(error.Freed, table.find(second));
 }

@@ -16,6 +16,8 @@ const none = regions.none;
 const w = abi_words;
 
 pub const pools_max = 256;
+/// Longest lease that can be parked: above, a fresh ArrayBuffer costs no more.
+pub const parked_bytes_max = 64 << 10;
 /// Leases at once in a process; the handle table's indexes.
 const handles_max = 1 << 24;
 /// From here on a request gets regions of its own, below it gets page runs.
@@ -38,7 +40,7 @@ pub const Lease = extern struct {
     /// Kind of pages asked for, as in the options.
     pages_wish: u8,
 
-    pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, _: u5 = 0 };
+    pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, parked: bool = false, _: u4 = 0 };
 
     comptime {
         for (std.meta.fieldNames(heap.Run)) |name| {
@@ -606,7 +608,7 @@ pub fn Engine(comptime Os: type) type {
             pool.addTotal(cache, .live_beside, minus_one);
         }
 
-        const Was = enum { live, closing, token };
+        const Was = enum { live, closing, token, parked };
 
         /// The caller has won the end of the lease: its memory goes back, its index is recycled.
         fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
@@ -627,7 +629,7 @@ pub fn Engine(comptime Os: type) type {
                 pool.addTotal(cache, .closing, minus_one);
             }
             if (of.pages != 0) {
-                Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing);
+                Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing and was != .parked);
             } else pool.give(thread, of.region);
         }
 
@@ -655,12 +657,62 @@ pub fn Engine(comptime Os: type) type {
             const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
             switch (self.handles.dropWrap(index)) {
                 .still => {},
-                .finished => self.finish(self.callerIf(owner), index, .closing),
+                .finished => {
+                    const parked = self.handles.entry(index).payload.flags.parked;
+                    self.finish(self.callerIf(owner), index, if (parked) .parked else .closing);
+                },
                 .leaked => {
                     _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
                     self.finish(self.callerIf(owner), index, .live);
                 },
             }
+        }
+
+        /// Ends a lease whose one ArrayBuffer the caller keeps, detached from all views, for the next
+        /// lease of that length. UNSUPPORTED: not such a lease, nothing has changed.
+        pub fn park(self: *Self, thread: u32, handle: f64) Status {
+            const number = handleFrom(handle) orelse return .foreign;
+            const entry = self.handles.find(number) catch |err| return wrong(err);
+            const of = &entry.payload;
+            if (of.pages == 0 or of.bytes > parked_bytes_max or of.flags.alias) return .unsupported;
+            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            if (entry.owner.load(.monotonic, .owner) != self.ownerWord(thread) or self.lockedNow(of)) return .unsupported;
+            // Before the word changes: from then on a deallocator may read it.
+            of.flags.parked = true;
+            const parked = self.handles.park(number) catch |err| return wrong(err);
+            if (!parked) {
+                of.flags.parked = false;
+                return .unsupported;
+            }
+            const cache = pool.cacheOf(thread);
+            pool.uncount(cache, of.bytes);
+            pool.addTotal(cache, .live_beside, minus_one);
+            return .ok;
+        }
+
+        /// Makes a parked lease of this thread live again: its memory, its length, a new handle.
+        pub fn revive(self: *Self, thread: u32, pool_id: u32, handle: f64, options: u32) f64 {
+            if (self.alive.* == 0) return status(.forked);
+            const number = handleFrom(handle) orelse return status(.foreign);
+            const pool = self.poolOf(pool_id) orelse return status(.closed);
+            if (!pool.options.enabled) return status(.disabled);
+            const index = Handles.indexOf(number);
+            if (index >= self.handles.end()) return status(.foreign);
+            const entry = self.handles.entry(index);
+            const of = &entry.payload;
+            if (!of.flags.parked or of.pool != pool.slot) return status(.foreign);
+            if (entry.owner.load(.monotonic, .owner) != self.ownerWord(thread)) return status(.foreign);
+            const revived = self.handles.revive(index);
+            if (revived == 0) return status(.limit);
+            of.flags.parked = false;
+            of.flags.zero = options & w.option_zero != 0;
+            if (of.flags.zero) ds.memory.zero(@as([*]u8, @ptrFromInt(of.address))[0..of.bytes]);
+            if (pool.cacheOf(thread)) |cache| {
+                cache.counters.add(.allocated_bytes, of.bytes);
+                cache.counters.add(.active_bytes, Pool.pageRound(of.bytes));
+                cache.counters.add(.live_beside, 1);
+            }
+            return @floatFromInt(revived);
         }
 
         pub fn regionWrap(self: *Self, thread: u32, index: u32) Status {

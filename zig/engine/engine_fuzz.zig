@@ -35,6 +35,8 @@ const Held = struct {
     tag: u8,
     alias: bool,
     token: bool,
+    /// Came by token: another thread than its owner's may have made its memory.
+    adopted: bool = false,
     wraps: u32,
 };
 
@@ -147,7 +149,8 @@ fn step(world: *World) !void {
         60...69 => if (world.pick()) |at| try resizeOne(world, at),
         70...74 => if (world.pick()) |at| try lockOne(world, at),
         75...79 => if (world.pick()) |at| try adviseOne(world, at),
-        80...84 => if (world.pick()) |at| try wrapOne(world, at),
+        80...82 => if (world.pick()) |at| try wrapOne(world, at),
+        83...84 => if (world.pick()) |at| try parkOne(world, at),
         85...89 => if (world.pick()) |at| try transferOne(world, at),
         90...91 => {
             _ = engine.poolTrim(0, world.pools[world.random.uintLessThan(usize, 2)]);
@@ -242,6 +245,7 @@ fn freeOne(world: *World, at: usize) !void {
         if (handle < 0) return error.AdoptRefused;
         world.held[at].handle = handle;
         world.held[at].token = false;
+        world.held[at].adopted = true;
         return freeOne(world, at);
     }
     try check(held);
@@ -257,6 +261,39 @@ fn freeOne(world: *World, at: usize) !void {
     }
     const again = engine.free(held.thread, held.handle);
     if (again != .double_free) return error.DoubleFreeAccepted;
+    world.drop(at);
+}
+
+/// Parks a lease with one wrap and revives it, or lets its wrap go.
+fn parkOne(world: *World, at: usize) !void {
+    const held = &world.held[at];
+    if (held.token or held.bytes == 0) return;
+    try check(held.*);
+    const before = held.handle;
+    const result = engine.park(held.thread, held.handle);
+    if (result != .ok) {
+        if (result != .unsupported) return error.UndocumentedAnswer;
+        if (held.wraps == 1 and held.bytes <= core.parked_bytes_max and held.bytes != 0 and !held.alias and world.refusal == null) {
+            // Only a locked lease, one of a region or one that was adopted may say so.
+            const block = &engine.threads[held.thread].block;
+            _ = engine.describe(held.thread, held.handle);
+            if (@as(u32, @intFromFloat(block[w.flags])) & (w.lease_locked | w.lease_run) == w.lease_run and !held.adopted)
+                return error.ParkRefused;
+        }
+        return check(held.*);
+    }
+    if (held.wraps != 1) return error.ParkedWhileShown;
+    if (engine.free(held.thread, before) != .double_free) return error.ParkedStillLive;
+    const pool = world.pools[held.pool];
+    if (world.random.boolean()) {
+        const handle = engine.revive(held.thread, pool, before, 0);
+        if (handle < 0 or handle == before) return error.ReviveRefused;
+        if (engine.revive(held.thread, pool, handle, 0) >= 0) return error.RevivedTwice;
+        held.handle = handle;
+        return check(held.*);
+    }
+    engine.wrapDropped((@as(u64, @intFromFloat(before)) & 0xFF_FFFF) + 1);
+    if (engine.revive(held.thread, pool, before, 0) >= 0) return error.RevivedDead;
     world.drop(at);
 }
 
