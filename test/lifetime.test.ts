@@ -270,3 +270,33 @@ test("shortage is mended by what can be had back: a closing read that is over", 
   again.free();
   pool.close();
 });
+
+test("bun --hot evaluates every module again; handles, classes and the thread stay", async () => {
+  const path = join(folder, "hot.ts");
+  const program = `
+    import { alloc, Handle, LargePool, stats } from ${JSON.stringify(join(import.meta.dir, "../src/index.ts"))};
+    const kept = (globalThis.kept ??= { rounds: 0, Handle, LargePool, handle: alloc(5000), pool: new LargePool() });
+    kept.rounds++;
+    kept.handle.bytes[0] += 1;
+    if (kept.rounds < 3) {
+      setTimeout(() => require("node:fs").appendFileSync(import.meta.path, " "), 50);
+    } else {
+      const same = kept.Handle === Handle && kept.LargePool === LargePool;
+      const isHandle = kept.handle instanceof Handle && alloc(1) instanceof Handle;
+      const mark = kept.handle.bytes[0];
+      const { threads } = stats();
+      kept.pool.close();
+      console.log(JSON.stringify({ same, isHandle, mark, threads, freed: kept.handle.free() }));
+      process.exit(0);
+    }`;
+  await Bun.write(path, program);
+  const child = Bun.spawn([process.execPath, "--hot", path], { stdout: "pipe", stderr: "pipe" });
+  const output = await child.stdout.text();
+  expect(JSON.parse(output.trim().split("\n").at(-1) ?? "")).toEqual({
+    same: true,
+    isHandle: true,
+    mark: 3,
+    threads: 1,
+    freed: "freed",
+  });
+});
