@@ -1,6 +1,7 @@
 //! Builds the library, its tests and its generated files.
 //!
 //!   zig build             zig-out/lib/libholdfast.so for this machine (or -Dplatform=<name>)
+//!   zig build wasm        zig-out/holdfast.wasm, with and without statistics, and their sizes
 //!   zig build test        unit tests (-Dtest-filter=<text> for some, -Dfault=<name> with a fault)
 //!   zig build race        the tests that use threads, under ThreadSanitizer, and its canary
 //!   zig build fuzz        -- [name|smoke|list] [seed] [--events=n]
@@ -81,6 +82,7 @@ pub fn build(b: *std.Build) void {
         public.addOptions("config", config);
     }
     addInstall(ctx);
+    addWasm(ctx);
     addTests(ctx);
     addRace(ctx);
     addFuzz(ctx);
@@ -102,6 +104,46 @@ fn addInstall(ctx: Context) void {
         const path = b.fmt("cross/{s}/{s}", .{ each.name, each.library });
         cross.dependOn(&b.addInstallFile(addSharedLibrary(ctx, each), path).step);
     }
+}
+
+/// The small heap as a module of its own: `holdfast.wasm`, `holdfast-bare.wasm` without statistics,
+/// and `holdfast-import.wasm`, which takes `env.memory` instead of having one.
+fn addWasm(ctx: Context) void {
+    const b = ctx.b;
+    const wasm = b.step("wasm", "Build zig-out/holdfast*.wasm and print their sizes");
+    const sizes = b.addSystemCommand(&.{ "wc", "-c" });
+    sizes.stdio = .inherit;
+    for ([_]struct { []const u8, bool, bool }{
+        .{ "holdfast", true, false },
+        .{ "holdfast-bare", false, false },
+        .{ "holdfast-import", true, true },
+    }) |variant| {
+        const name, const statistics, const import_memory = variant;
+        const config = b.addOptions();
+        config.addOption([]const u8, "fault", "");
+        config.addOption(bool, "statistics", statistics);
+        const root = b.createModule(.{
+            .root_source_file = b.path("zig/wasm.zig"),
+            // Copies by the machine's own instructions; every engine has had them since 2021.
+            .target = b.resolveTargetQuery(.{
+                .cpu_arch = .wasm32,
+                .os_tag = .freestanding,
+                .cpu_features_add = std.Target.wasm.featureSet(&.{.bulk_memory}),
+            }),
+            .optimize = .ReleaseSmall,
+            .strip = true,
+        });
+        root.addOptions("config", config);
+        const module = b.addExecutable(.{ .name = name, .root_module = root });
+        module.entry = .disabled;
+        module.rdynamic = true;
+        module.import_memory = import_memory;
+        module.stack_size = 4096;
+        const path = b.fmt("{s}.wasm", .{name});
+        wasm.dependOn(&b.addInstallFile(module.getEmittedBin(), path).step);
+        sizes.addFileArg(module.getEmittedBin());
+    }
+    wasm.dependOn(&sizes.step);
 }
 
 /// Through the command line, since std.Build has no `-z nodelete`: without it `dlclose` unmaps the

@@ -83,4 +83,50 @@ export const faults: readonly Fault[] = [
     title: "15: memory cannot be kept from a forked child",
     test: "a pool's fork policy reaches the system",
   },
+  // The small heap's model, with the numbers of its own list.
+  {
+    name: "small-merges-past-end",
+    title: "small 1: two large blocks merge to more than their sum",
+    test: "two large blocks side by side merge to exactly their sum",
+  },
+  {
+    name: "small-count-wraps",
+    title: "small 3: a count that wraps gives a small block for a huge request",
+    test: "a request above the bound of 32-bit counts is refused",
+  },
+  {
+    name: "small-align-ignored",
+    title: "small 4: a large block lies where it happens to",
+    test: "a large block lies at any alignment that is asked",
+  },
+  {
+    name: "small-link-past-end",
+    title: "small 5: the heap's links are one byte past the user's data",
+    test: "a byte written past a block damages nothing of the heap's",
+  },
+  {
+    name: "small-counts-failures",
+    title: "small 6: a request that fails is counted as in use for ever",
+    test: "a request that fails is not counted",
+  },
+  {
+    name: "small-grows-by-pages",
+    title: "small 8: memory grows by one page at a time",
+    test: "a growing heap asks its host a logarithmic number of times",
+  },
+  {
+    name: "small-never-decommits",
+    title: "small 8: no page ever goes back to a host that could take it",
+    test: "pages inside free runs go back to the system that lent them",
+  },
+  {
+    name: "small-always-moves",
+    title: "small 11: a block moves also when there is room behind it",
+    test: "a block grows where it lies when there is room behind it",
+  },
+  {
+    name: "small-joins-gap",
+    title: "small 12: memory that someone else grew is taken for one's own",
+    test: "growth by someone else begins a second region, and its page is handed to nobody",
+  },
 ];

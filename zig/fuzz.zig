@@ -15,6 +15,7 @@
 const std = @import("std");
 const engine = @import("engine/engine_fuzz.zig");
 const handle_table = @import("ds/handle_table_fuzz.zig");
+const small_heap = @import("heap/small_heap_fuzz.zig");
 const typed = @import("heap/typed_fuzz.zig");
 
 const Fuzzer = struct {
@@ -28,6 +29,7 @@ const Fuzzer = struct {
 const fuzzers = [_]Fuzzer{
     .{ .name = "engine", .run = engine.fuzz, .smoke_events = 20_000 },
     .{ .name = "handle_table", .run = handle_table.fuzz, .smoke_events = 200_000 },
+    .{ .name = "small_heap", .run = small_heap.fuzz, .smoke_events = 200_000 },
     .{ .name = "typed", .run = typed.fuzz, .smoke_events = 20_000 },
     .{ .name = "refused", .run = engine.fuzzRefusals, .smoke_events = 60 },
     .{ .name = "canary", .run = canary, .smoke_events = 10_000, .expected = .fails },

@@ -32,6 +32,8 @@ comptime {
     // Floor 3
     _ = @import("heap/faults_test.zig");
     _ = @import("heap/large_pool_test.zig");
+    _ = @import("heap/small_heap_fuzz.zig");
+    _ = @import("heap/small_heap_test.zig");
     _ = @import("heap/typed_fuzz.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | LargePool | regions of 2 MiB to 64 GiB, recycled |
 //! | page runs of a LargePool | exact pages, below a region |
+//! | SmallHeap | small objects inside one growing memory, WebAssembly's or a reservation |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
 const large_pool = @import("large_pool.zig");
@@ -26,3 +27,10 @@ pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
 pub const Event = large_cache.Event;
 pub const Total = large_cache.Total;
+
+const small_heap = @import("small_heap.zig");
+pub const SmallHeap = small_heap.SmallHeap;
+pub const SmallOptions = small_heap.Options;
+pub const SmallStatistics = small_heap.Statistics;
+pub const LinearMemory = @import("small_host.zig").LinearMemory;
+pub const Reservation = @import("small_host.zig").Reservation;

@@ -1,0 +1,103 @@
+//! The two memories that a SmallHeap lives in.
+//!
+//! `LinearMemory` is the memory of the WebAssembly module itself, from the end of its data on;
+//! others in the module may grow it too, and it never shrinks. `Reservation` is address space that
+//! is reserved once and up to a limit, handed to the heap page by page; untouched pages cost
+//! nothing, and pages that the heap no longer needs go back to the system.
+//!
+//! Invariant of both: `end` never goes down, and memory below it stays where it is. A refused
+//! `grow` changes nothing. Threads: a reservation has a lock that its heap takes around each call
+//! (a futex, free when nobody else is there); a linear memory has none.
+//!
+//! When NOT to use them: for memory that other code hands out as well, except by growing it.
+
+const std = @import("std");
+const os = @import("../os/os.zig");
+
+const host_page_bytes = 64 << 10;
+
+/// The memory of this module. Only in WebAssembly.
+pub const LinearMemory = struct {
+    const Data = struct {
+        extern const __heap_base: u8;
+    };
+    /// The last page of 4 GiB is left alone: its end is no address.
+    const pages_max: usize = 65535;
+
+    pub fn start(_: *LinearMemory) usize {
+        return @intFromPtr(&Data.__heap_base);
+    }
+
+    pub fn end(_: *LinearMemory) usize {
+        return @as(usize, @min(@wasmMemorySize(0), pages_max)) * host_page_bytes;
+    }
+
+    pub fn grow(_: *LinearMemory, pages: usize) ?usize {
+        const old = @wasmMemoryGrow(0, pages);
+        return if (old < 0) null else @as(usize, @intCast(old)) * host_page_bytes;
+    }
+};
+
+/// Address space of the system, up to a limit.
+pub fn Reservation(comptime Os: type) type {
+    return struct {
+        const Host = @This();
+
+        address: [*]u8,
+        limit_bytes: usize,
+        used_bytes: usize = 0,
+        refusals: u64 = 0,
+        /// 0 free, 1 held, 2 held and somebody waits.
+        lock: std.atomic.Value(u32) = .init(0),
+
+        pub const Error = error{OutOfMemory};
+
+        /// Reserves `limit_bytes`, rounded up to host pages. No page is touched.
+        pub fn init(limit_bytes: usize) Error!Host {
+            if (limit_bytes == 0 or limit_bytes > std.math.maxInt(isize)) return error.OutOfMemory;
+            const bytes = std.mem.alignForward(usize, limit_bytes, host_page_bytes);
+            var errno: u16 = 0;
+            const address = Os.reserve(bytes, host_page_bytes, &errno) orelse return error.OutOfMemory;
+            return .{ .address = address, .limit_bytes = bytes };
+        }
+
+        /// All addresses go back to the system.
+        pub fn deinit(host: *Host) void {
+            // Refused: the system keeps the addresses, and there is nothing left to try.
+            if (Os.unmap(host.address, host.limit_bytes) != 0) host.refusals += 1;
+            host.* = undefined;
+        }
+
+        pub fn start(host: *Host) usize {
+            return @intFromPtr(host.address);
+        }
+
+        pub fn end(host: *Host) usize {
+            return @intFromPtr(host.address) + host.used_bytes;
+        }
+
+        pub fn grow(host: *Host, pages: usize) ?usize {
+            if (pages > (host.limit_bytes - host.used_bytes) / host_page_bytes) return null;
+            const old_end = host.end();
+            host.used_bytes += pages * host_page_bytes;
+            return old_end;
+        }
+
+        /// Bytes given back: all, or none if the system refuses (then they stay resident).
+        pub fn decommit(host: *Host, address: usize, bytes: usize) usize {
+            if (Os.advise(@ptrFromInt(address), bytes, .dont_need) == 0) return bytes;
+            host.refusals += 1;
+            return 0;
+        }
+
+        pub fn acquire(host: *Host) void {
+            // Pairs with the release below: what the last holder wrote is seen.
+            if (host.lock.cmpxchgStrong(0, 1, .acquire, .monotonic) == null) return;
+            while (host.lock.swap(2, .acquire) != 0) Os.wait(&host.lock.raw, 2, null);
+        }
+
+        pub fn release(host: *Host) void {
+            if (host.lock.swap(0, .release) == 2) Os.wake(&host.lock.raw, 1);
+        }
+    };
+}
