@@ -54,7 +54,7 @@ pub fn Block(comptime Sync: type) type {
         /// Bin the block is in, `bin_none` if in none.
         bin: u8,
         /// The block describes a region.
-        alive: bool,
+        alive: Sync.Atomic(u32),
         /// Its thread is gone; guarded by the shared lock.
         orphaned: bool,
         previous: u32,
@@ -298,7 +298,7 @@ pub fn Runs(comptime Pool: type) type {
                 .longest = pagesPerBlock(),
                 .flavor = flavor,
                 .bin = bin_none,
-                .alive = true,
+                .alive = .init(1),
                 .orphaned = false,
                 .previous = none,
                 .following = none,
@@ -563,7 +563,7 @@ pub fn Runs(comptime Pool: type) type {
                 }
                 unbin(pool, cache, block);
                 // From here on it is not the thread's: should that end, it does not become an orphan.
-                block.alive = false;
+                block.alive.store(0, .monotonic, .run_alive);
                 return true;
             }
             // Neighbours may have joined: the longest run is at most all that is free.
@@ -609,7 +609,6 @@ pub fn Runs(comptime Pool: type) type {
             pool.uncharge(was);
             _ = pool.charged.fetchAdd(region.resident, .monotonic, .charge);
             region.run = none;
-            block.alive = false;
             pool.runs.unused.push(&pool.runs, index);
             pool.give(thread, region_index);
         }
@@ -629,12 +628,30 @@ pub fn Runs(comptime Pool: type) type {
         pub fn lockPages(pool: *Pool, block: *B, run: Run, failure: *large_pool.Failure) large_pool.Error!void {
             const bytes = @as(usize, run.pages) * Os.pageBytes();
             try pool.lockRange(@ptrFromInt(addressOf(pool, run)), bytes, splits(block, run), failure);
-            block.locked.setRange(run.page, run.pages);
+            markLocked(block, run, true);
+        }
+
+        /// Any thread may have adopted the lease it locks: neighbours' bits are in the same words.
+        fn markLocked(block: *B, run: Run, comptime to: bool) void {
+            var page: u32 = run.page;
+            var left: u32 = run.pages;
+            while (left != 0) {
+                const shift: u6 = @intCast(page % 64);
+                const n = @min(left, 64 - @as(u32, shift));
+                const mask = (~@as(u64, 0) >> @intCast(64 - n)) << shift;
+                const word = &block.locked.words[page / 64];
+                _ = if (to)
+                    @atomicRmw(u64, word, .Or, mask, .monotonic)
+                else
+                    @atomicRmw(u64, word, .And, ~mask, .monotonic);
+                page += n;
+                left -= n;
+            }
         }
 
         pub fn unlockPages(pool: *Pool, block: *B, run: Run) void {
             const bytes = @as(usize, run.pages) * Os.pageBytes();
-            block.locked.clearRange(run.page, run.pages);
+            markLocked(block, run, false);
             pool.unlockRange(@ptrFromInt(addressOf(pool, run)), bytes, splits(block, run));
         }
 
@@ -667,7 +684,7 @@ pub fn Runs(comptime Pool: type) type {
             for (0..@min(shared.top.load(.monotonic, .top), blocks_max)) |i| {
                 const index: u32 = @intCast(i);
                 const block = blockOf(pool, index);
-                if (!block.alive or block.orphaned) continue;
+                if (block.alive.load(.monotonic, .run_alive) == 0 or block.orphaned) continue;
                 if (pool.table.at(block.region).owner.load(.monotonic, .owner) != thread) continue;
                 block.bin = bin_none;
                 block.orphaned = true;
@@ -742,6 +759,7 @@ pub fn Runs(comptime Pool: type) type {
                 if (block.used == 0 and isAlone(block)) {
                     unlinkOrphan(pool, previous, following);
                     block.orphaned = false;
+                    block.alive.store(0, .monotonic, .run_alive);
                     block.next.store(empties, .monotonic, .chain_link);
                     empties = index;
                 } else previous = index;
@@ -769,7 +787,7 @@ pub fn Runs(comptime Pool: type) type {
             if (spare != none and isAlone(blockOf(pool, spare))) {
                 const block = blockOf(pool, spare);
                 unbin(pool, cache, block);
-                block.alive = false;
+                block.alive.store(0, .monotonic, .run_alive);
                 block.next.store(empties, .monotonic, .chain_link);
                 empties = spare;
                 cache.runs.spare.store(none, .monotonic, .spare);
