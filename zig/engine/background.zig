@@ -50,7 +50,7 @@ pub fn Clock(comptime Engine: type) type {
         /// Makes the thread end and waits for it; tests only, once no pool wants it.
         pub fn stop(self: *Self, engine: *Engine) void {
             for (&engine.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                pool.options.background = false;
+                pool.clock.wanted.store(0, .monotonic, .clock_option);
             };
             // Acquire: pairs with the release at the thread's end, its last look at the engine.
             while (self.alive.load(.acquire, .clock_alive) != 0) {
@@ -63,7 +63,7 @@ pub fn Clock(comptime Engine: type) type {
             for (&engine.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (pool.options.background) return true;
+                if (pool.clock.get(.wanted) != 0) return true;
             }
             return false;
         }
@@ -103,8 +103,8 @@ pub fn Clock(comptime Engine: type) type {
                 if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
                 if (slot.id.load(.acquire, .pool_id) == 0) closed = true;
-                if (!pool.options.background) continue;
-                const interval = @as(u64, pool.options.interval_ms) * 1_000_000;
+                if (pool.clock.get(.wanted) == 0) continue;
+                const interval = @as(u64, pool.clock.get(.interval_ms)) * 1_000_000;
                 if (due.* > now and due.* - now <= interval) {
                     next = @min(next orelse due.*, due.*);
                     continue;
@@ -125,7 +125,7 @@ pub fn Clock(comptime Engine: type) type {
             for (&engine.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (pool.options.background and Engine.Pool.Purge.hasWork(pool)) return true;
+                if (pool.clock.get(.wanted) != 0 and Engine.Pool.Purge.hasWork(pool)) return true;
             }
             return false;
         }

@@ -109,6 +109,41 @@ pub fn Sleeper(comptime Sync: type) type {
     };
 }
 
+/// The options that the background thread reads while others may change them.
+pub fn Clock(comptime Sync: type) type {
+    return struct {
+        /// 1: the pool wants to be ticked.
+        wanted: Sync.Atomic(u32),
+        interval_ms: Sync.Atomic(u32),
+        purge_bytes: Sync.Atomic(u64),
+        scrub_bytes: Sync.Atomic(u64),
+        lazy: Sync.Atomic(u32),
+
+        const Self = @This();
+
+        fn of(options: *const Options) Self {
+            return .{
+                .wanted = .init(@intFromBool(options.background)),
+                .interval_ms = .init(options.interval_ms),
+                .purge_bytes = .init(options.purge_bytes),
+                .scrub_bytes = .init(options.scrub_bytes),
+                .lazy = .init(@intFromBool(options.lazy)),
+            };
+        }
+
+        fn set(self: *Self, options: *const Options) void {
+            const now: Self = .of(options);
+            inline for (@typeInfo(Self).@"struct".fields) |field|
+                @field(self, field.name).store(@field(now, field.name).raw, .monotonic, .clock_option);
+        }
+
+        /// Reads one option; monotonic, since each stands for itself.
+        pub fn get(self: *const Self, comptime which: std.meta.FieldEnum(Self)) @FieldType(@FieldType(Self, @tagName(which)), "raw") {
+            return @field(self, @tagName(which)).load(.monotonic, .clock_option);
+        }
+    };
+}
+
 pub fn LargePool(comptime Table: type) type {
     const Os = Table.System;
     const Sync = Table.Synchronisation;
@@ -120,6 +155,7 @@ pub fn LargePool(comptime Table: type) type {
         /// What the options mean for the hot path.
         hot: Hot,
         sleeper: *Sleeper(Sync),
+        clock: Clock(Sync),
         caches: [threads_max]Sync.Atomic(?*Cache) = @splat(.init(null)),
         /// Threads with a cache are below this.
         caches_top: Sync.Atomic(u32) = .init(0),
@@ -171,6 +207,7 @@ pub fn LargePool(comptime Table: type) type {
                 .sleeper = sleeper,
                 .options = options,
                 .hot = hotOf(&options),
+                .clock = .of(&options),
             };
         }
 
@@ -198,6 +235,7 @@ pub fn LargePool(comptime Table: type) type {
         pub fn configure(self: *Self, options: Options) void {
             self.options = options;
             self.hot = hotOf(&options);
+            self.clock.set(&options);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache| self.setHot(cache);
             }

@@ -335,11 +335,10 @@ pub fn Purge(comptime Pool: type) type {
 
         /// One tick of the background clock.
         pub fn tick(pool: *Pool) Rest {
-            const options = &pool.options;
             var rest: Rest = .clean;
             if (age(pool)) rest = .more;
-            var budget: u64 = options.purge_bytes;
-            var scrub: u64 = options.scrub_bytes;
+            var budget = pool.clock.get(.purge_bytes);
+            var scrub = pool.clock.get(.scrub_bytes);
             const state = &pool.purge;
             const now = state.ticks % window;
             for (0..classes) |class| {
@@ -374,7 +373,7 @@ pub fn Purge(comptime Pool: type) type {
                     left -|= chain.count * each;
                     pool.background.count(class, .dirty_out, chain.count);
                     pool.background.count(class, .cleared_slow, chain.count);
-                    const lazy = pool.options.lazy and Os.works(.lazy_free);
+                    const lazy = pool.clock.get(.lazy) != 0 and Os.works(.lazy_free);
                     purgeChain(pool, class, &chain, if (lazy) .lazy_free else .dont_need, &pool.background, false);
                 }
             }
@@ -394,7 +393,7 @@ pub fn Purge(comptime Pool: type) type {
                 const held = holds(cache);
                 if (!held) continue;
                 some = true;
-                if (pool.options.scrub_bytes != 0 and cache.idle_ticks == scrub_ticks)
+                if (pool.clock.get(.scrub_bytes) != 0 and cache.idle_ticks == scrub_ticks)
                     emptyDirty(pool, cache);
                 if (cache.idle_ticks < idle_ticks_max or ds.fault("never-aged")) continue;
                 empty(pool, cache);
