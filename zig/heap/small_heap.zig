@@ -11,7 +11,7 @@
 //! never cross from one region of the memory into another (someone else may grow the memory between
 //! our calls, which leaves a gap). The four bytes behind a user's last granule are never metadata.
 //!
-//! Cost: alloc and free O(1) but for 8 probes in a list of mixed sizes and, before the memory
+//! Cost: alloc and free O(1) but for 2 probes in a list of mixed sizes and, before the memory
 //! grows, one walk of that list. Space 1/128 for the bits and the rounding to 16 bytes. Requests
 //! over 32 KiB are rounded to pages of 4 KiB and lie at a page, in the same space as the small.
 //!
@@ -39,7 +39,7 @@ pub const request_bytes_max: usize = @min(std.math.maxInt(isize), (1 << 31) * gr
 const lists_per_doubling = 8;
 const lists = (32 - 2) * lists_per_doubling;
 /// Runs looked at in a list of mixed sizes before one of the next list is taken.
-const probes_max = 8;
+const probes_max = 2;
 /// A first region with less than this waits until the memory grows.
 const first_region_bytes_min = 1024;
 /// Memory grows by this part of itself: few calls, and little that is never used.
@@ -319,10 +319,11 @@ pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
             }
             const size = granules(bytes);
             const mask = @max(wide, granule_bytes) - 1;
+            var probes: u32 = probes_max;
             const index = while (true) {
-                if (heap.find(size, mask, probes_max)) |found| break found;
-                if (heap.find(size, mask, std.math.maxInt(u32))) |found| break found;
-                if (!heap.grow(size, mask)) return null;
+                if (heap.find(size, mask, probes)) |found| break found;
+                if (probes != probes_max and !heap.grow(size, mask)) return null;
+                probes = std.math.maxInt(u32);
             };
             const run = heap.word(index, .size).*;
             heap.remove(index, run);
