@@ -9,6 +9,7 @@ import { binding, callError, symbols, thread } from "./binding.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { type Handle, lease } from "./handle.ts";
 import type { AllocOptions } from "./options.ts";
+import { unpark } from "./parked.ts";
 
 /** Figures of the whole process, in bytes unless the name says otherwise. */
 export type HoldfastStats = Figures<typeof layouts.Stats>;
@@ -38,6 +39,7 @@ export function stats(options?: { resident?: boolean }): HoldfastStats {
 
 /** Gives back what no lease uses; answers the bytes that were resident there. */
 export function trim(): number {
+  unpark();
   const bytes = Number(symbols.hf_trim(thread));
   if (bytes < 0) throw callError(bytes, "trim", trim);
   return bytes;

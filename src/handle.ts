@@ -26,6 +26,8 @@ import {
   LEASE_ALIAS,
   LEASE_LOCKED,
   OPTION_ALIAS,
+  OPTION_ZERO,
+  PARKED_BYTES_MAX,
   Pages,
   Status,
 } from "./abi.gen.ts";
@@ -44,8 +46,9 @@ import { block, callError, keep, symbols, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
 import { handleLost, reports, sampleLease, settleLease } from "./leaks.ts";
-import { arrayBufferBytesMax, detach, tryDetach, wrap } from "./memory.ts";
+import { arrayBufferBytesMax, detach, renew, tryDetach, wrap } from "./memory.ts";
 import { type AllocOptions, optionBits } from "./options.ts";
+import { add, find, hasRoom, parked, remove } from "./parked.ts";
 import { type HandleSet, remember, revoke, settle } from "./recent.ts";
 import { recover } from "./recover.ts";
 import { checkInteger, makeView, type ViewConstructor, viewRange } from "./view.ts";
@@ -65,6 +68,7 @@ interface Window {
   buffer: ArrayBuffer;
 }
 
+const { hf_park, hf_revive } = symbols;
 const { hf_alloc, hf_free, hf_wrap, hf_unwrap, hf_describe } = symbols;
 const deallocator = Number(symbols.hf_wrap_deallocator());
 /** Low bits of a handle are its index in the native table. */
@@ -100,6 +104,10 @@ class HandleObject implements Disposable {
   /** In alias mode: what the views lie on. */
   #held: RegionRecord | Anchor | null = null;
   #windows: Window[] | null = null;
+  /** Whether the program has ever been given the buffer. */
+  #shown = false;
+  /** The pool, if the lease may be parked when it ends; 0 if not. */
+  #pool = 0;
   /** The pool's set, if the pool can be closed by force. */
   #owner: HandleSet | null;
   /** The leak registry knows it. */
@@ -113,15 +121,48 @@ class HandleObject implements Disposable {
   }
 
   static {
+    /** The lease of that length that ended last, with its buffer; null if there is none. */
+    const revive = (
+      pool: number,
+      byteLength: number,
+      bits: number,
+      owner: HandleSet | null,
+    ): HandleObject | null => {
+      const at = find(pool, byteLength);
+      if (at < 0) return null;
+      const id = hf_revive(thread, pool, parked.ids[at] as number, bits) as number;
+      const address = parked.addresses[at] as number;
+      const buffer = remove(at);
+      if (id < 0) {
+        tryDetach(buffer);
+        return null;
+      }
+      const handle = new HandleObject(id, address, byteLength, owner);
+      handle.#pool = pool;
+      handle.#buffer = buffer;
+      // Its buffer tells when the handle is dropped; only a close by force must find it.
+      if (owner !== null) remember(handle, byteLength);
+      return handle;
+    };
+
     makeLease = (pool, byteLength, options, zero, operation, owner) => {
       if (typeof byteLength !== "number") {
         throw invalidArgType("byteLength", "a number", byteLength, makeLease);
       }
       const bits = options === undefined ? zero : zero | optionBits(options, makeLease);
+      const plain = (bits & ~OPTION_ZERO) === 0;
+      if (plain && parked.count !== 0 && byteLength <= PARKED_BYTES_MAX) {
+        const revived = revive(pool, byteLength, bits, owner);
+        if (revived !== null) {
+          if (reports.every !== 0) sampleLease(revived, byteLength, makeLease);
+          return revived;
+        }
+      }
       let id = hf_alloc(thread, pool, byteLength, bits) as number;
       if (id < 0) id = allocSlow(id, pool, byteLength, bits, operation);
       const address = block[BLOCK_ADDRESS] as number;
       const handle = new HandleObject(id, address, byteLength, owner);
+      if (plain && byteLength <= PARKED_BYTES_MAX && byteLength !== 0) handle.#pool = pool;
       if ((bits & OPTION_ALIAS) === 0) remember(handle, byteLength);
       else if (byteLength !== 0) handle.#hold(id);
       if (reports.every !== 0) sampleLease(handle, byteLength, makeLease);
@@ -193,6 +234,7 @@ class HandleObject implements Disposable {
       return makeView(type, buffer, byteOffset - start, range.length);
     }
     const buffer = this.#buffer ?? this.#firstBuffer();
+    this.#shown = true;
     if (buffer.detached) throw moved("Handle.view", this.view);
     return makeView(type, buffer, byteOffset, range.length);
   }
@@ -296,6 +338,7 @@ class HandleObject implements Disposable {
     }
     const bytes = this.#bytes;
     const isGone = bytes === null ? buffer.detached : bytes.length === 0;
+    if (!isGone && this.#pool !== 0 && hasRoom()) return this.#park(id, buffer);
     if (isGone || hf_wrap(thread, id) !== Status.ok) return this.#freeRare(hf_free(thread, id));
     // With a hold over the detach the lease ends by the call below, on the warm path of its thread;
     // ended first, it would end in the deallocator, which costs 120 ns more.
@@ -308,6 +351,25 @@ class HandleObject implements Disposable {
     if (status === Status.ok) return "freed";
     if (!buffer.detached) closing.add(buffer);
     return "closing";
+  }
+
+  /** Ends a short lease and keeps its memory and buffer for the next one (parked.ts). */
+  #park(id: number, buffer: ArrayBuffer): "freed" | "closing" {
+    const moved = this.#shown ? renew(buffer) : buffer;
+    if (buffer.detached || !this.#shown) {
+      if (hf_park(thread, id) === Status.ok) {
+        add(id, this.#address, this.#byteLength, this.#pool, moved);
+        this.#id = freedId;
+        this.#buffer = null;
+        this.#bytes = null;
+        return "freed";
+      }
+      // Other buffers show the lease, or it is locked, or over: end it in the usual way.
+      this.#buffer = moved;
+    }
+    this.#pool = 0;
+    this.#bytes = null;
+    return this.#freeRare(hf_free(thread, id));
   }
 
   /** Whether the lease has ended: by `free`, `transfer`, or the close of its pool. */
@@ -391,6 +453,7 @@ class HandleObject implements Disposable {
       this.#bytes = bytesOf(held, this.#address, byteLength);
     } else {
       const buffer = this.#buffer ?? this.#firstBuffer();
+      this.#shown = true;
       if (buffer.detached && byteLength !== 0) throw moved("Handle.bytes", this.#firstBytes);
       this.#bytes = new Uint8Array(buffer);
     }

@@ -13,6 +13,7 @@ import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import { type Handle, lease } from "./handle.ts";
 import { type AllocOptions, pagesFrom } from "./options.ts";
+import { unpark } from "./parked.ts";
 import { HandleSet } from "./recent.ts";
 
 /** Work done by the clock, in a thread of its own. */
@@ -167,6 +168,7 @@ class LargePoolObject implements Disposable {
 
   /** Gives back what no lease uses; answers the bytes that were resident there. */
   trim(): number {
+    unpark();
     const bytes = Number(symbols.hf_pool_trim(thread, this.#id));
     if (bytes < 0) throw callError(bytes, "LargePool.trim", this.trim);
     return bytes;
@@ -183,6 +185,7 @@ class LargePoolObject implements Disposable {
       throw holdfastError("UNSUPPORTED", "LargePool.close", { message }, this.close);
     }
     this.#setHeadroom(0);
+    unpark();
     const live = Number(symbols.hf_pool_close(thread, this.#id, options?.force ? 1 : 0));
     if (live > 0) throw holdfastError("BUSY", "LargePool.close", { current: live }, this.close);
     // Closed in another realm before: what is left is to empty the views of this one.

@@ -54,3 +54,12 @@ export function detach(buffer: ArrayBuffer): boolean {
 export function tryDetach(buffer: ArrayBuffer): void {
   buffer.transfer(0);
 }
+
+/**
+ * Moves a buffer's memory into a new one of the same length, so that all views of the old one are
+ * empty; its deallocator goes along and does not run. If the old buffer is not detached afterwards
+ * it was pinned: what came back is a copy, to be thrown away.
+ */
+export function renew(buffer: ArrayBuffer): ArrayBuffer {
+  return buffer.transfer();
+}

@@ -10,6 +10,7 @@ import { Status } from "./abi.gen.ts";
 import { sweep } from "./alias.ts";
 import { keep, symbols, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
+import { unpark } from "./parked.ts";
 import { emptyRing } from "./recent.ts";
 
 const restFactor = 100;
@@ -20,7 +21,8 @@ const collector = keep("collector", () => ({ notBefore: 0 }));
 export function recover(status: number, attempt: () => number): number {
   if (!isShortage(status)) return status;
   let result = status;
-  if (closing.run()) {
+  const unparked = unpark();
+  if (closing.run() || unparked) {
     result = attempt();
     if (!isShortage(result)) return result;
   }

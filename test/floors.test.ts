@@ -142,6 +142,7 @@ const order = [
   "binding.ts",
   "closing.ts",
   "leaks.ts",
+  "parked.ts",
   "alias.ts",
   "recent.ts",
   "recover.ts",

@@ -180,6 +180,6 @@ test "two threads allocate regions and free each other's" {
     try testing.expectEqual(0, figures.live_handles);
     try testing.expect(engine.poolTrim(thread, pool) > 0);
     try testing.expectEqual(Status.ok, engine.poolStats(pool, &figures));
-    try testing.expectEqual(0, figures.mapped_bytes);
+    try testing.expectEqual(0, figures.resident_bytes);
     try testing.expectEqual(Status.ok, engine.threadDetach(thread));
 }
