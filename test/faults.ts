@@ -129,4 +129,55 @@ export const faults: readonly Fault[] = [
     title: "small 12: memory that someone else grew is taken for one's own",
     test: "growth by someone else begins a second region, and its page is handed to nobody",
   },
+  // The general allocator's model; numbers are those of its own list.
+  {
+    name: "buddy-overlap",
+    title: "1: a region over a living one wipes it",
+    test: "an overlapping region is refused",
+  },
+  {
+    name: "buddy-relative-alignment",
+    title: "9: alignments above a page are not kept as absolute addresses",
+    test: "a run of a large alignment has it whatever the section's start",
+  },
+  {
+    name: "buddy-index-wraps",
+    title: "10: the number of pages is cut off",
+    test: "a section of more pages than an index can name is refused",
+  },
+  {
+    name: "buddy-foreign-ignored",
+    title: "12: a foreign page is freed without a word",
+    test: "a foreign address is an error",
+  },
+  {
+    name: "buddy-double-free",
+    title: "12: a second free of pages is taken for a first",
+    test: "a second free of a run is an error",
+  },
+  {
+    name: "buddy-interior-free",
+    title: "12: a free in the middle of pages is ignored",
+    test: "a free inside of a run is an error",
+  },
+  {
+    name: "buddy-whole-blocks",
+    title: "13: five pages cost eight",
+    test: "five pages cost five",
+  },
+  {
+    name: "buddy-low-whole-block",
+    title: "2.3: low pages inside a block that crosses the bound are not found",
+    test: "a block that crosses the low bound gives its low part",
+  },
+  {
+    name: "buddy-low-eaten",
+    title: "16: ordinary requests use up low memory",
+    test: "ordinary requests leave low memory for those that need it",
+  },
+  {
+    name: "buddy-never-removed",
+    title: "16: a region cannot be removed",
+    test: "a region that is wholly free can be taken back",
+  },
 ];

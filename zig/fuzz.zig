@@ -13,6 +13,7 @@
 //! no other result would mean anything. One thread; memory as each fuzzer needs.
 
 const std = @import("std");
+const buddy = @import("heap/buddy_fuzz.zig");
 const engine = @import("engine/engine_fuzz.zig");
 const handle_table = @import("ds/handle_table_fuzz.zig");
 const small_heap = @import("heap/small_heap_fuzz.zig");
@@ -27,6 +28,7 @@ const Fuzzer = struct {
 };
 
 const fuzzers = [_]Fuzzer{
+    .{ .name = "buddy", .run = buddy.fuzz, .smoke_events = 100_000 },
     .{ .name = "engine", .run = engine.fuzz, .smoke_events = 20_000 },
     .{ .name = "handle_table", .run = handle_table.fuzz, .smoke_events = 200_000 },
     .{ .name = "small_heap", .run = small_heap.fuzz, .smoke_events = 200_000 },

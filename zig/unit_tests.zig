@@ -30,6 +30,8 @@ comptime {
     // Floor 2
     _ = @import("region/region.zig");
     // Floor 3
+    _ = @import("heap/buddy_fuzz.zig");
+    _ = @import("heap/buddy_test.zig");
     _ = @import("heap/faults_test.zig");
     _ = @import("heap/large_pool_test.zig");
     _ = @import("heap/small_heap_fuzz.zig");

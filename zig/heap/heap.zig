@@ -5,6 +5,7 @@
 //! | LargePool | regions of 2 MiB to 64 GiB, recycled |
 //! | page runs of a LargePool | exact pages, below a region |
 //! | SmallHeap | small objects inside one growing memory, WebAssembly's or a reservation |
+//! | Buddy | pages over memory of the caller, for other allocators; no system |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
 const large_pool = @import("large_pool.zig");
@@ -22,6 +23,7 @@ pub const threads_max = large_pool.threads_max;
 pub const align_max = large_pool.align_max;
 pub const classes = large_pool.classes;
 pub const class_shift_min = large_pool.class_shift_min;
+pub const Buddy = @import("buddy.zig").Buddy;
 pub const Typed = @import("typed.zig").Typed;
 pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
