@@ -2,8 +2,8 @@
 //!
 //! Memory comes in sections. A section keeps its own metadata in its prefix, 12 bytes a page, and
 //! manages as many pages behind it as fit. Blocks lie at multiples of their size in absolute
-//! addresses, whatever the section's start, so an alignment needs no search: the block's order gives
-//! it. A request takes exactly its pages; the tail of the block goes back at once, so 5 pages cost 5.
+//! addresses, whatever the section's start, so an alignment needs no search: the block's order
+//! gives it. A request takes exactly its pages; the tail of the block goes back at once.
 //!
 //! Invariants: every page belongs to one free block or one taken run. Only the first page of either
 //! has a state, all others are `inside`; so one byte tells a double, an interior or a foreign free,
@@ -304,7 +304,12 @@ pub fn Buddy(comptime options: Options) type {
                     else
                         std.math.cast(u32, count) orelse return error.TooLarge;
                     if (exact == no_page) return error.TooLarge;
-                    return .{ .section = section, .pages = pages, .base = base, .pages_count = exact };
+                    return .{
+                        .section = section,
+                        .pages = pages,
+                        .base = base,
+                        .pages_count = exact,
+                    };
                 }
             }
         };
@@ -353,8 +358,7 @@ pub fn Buddy(comptime options: Options) type {
             if (!region.low and !ds.fault("buddy-low-eaten")) {
                 while (at > 0 and buddy.turns[at - 1].low) at -= 1;
             }
-            std.mem.copyBackwards(*Section, buddy.turns[at + 1 .. buddy.turns_count + 1], buddy.turns[at..buddy.turns_count]);
-            buddy.turns[at] = section;
+            insert(*Section, buddy.turns[0 .. buddy.turns_count + 1], at, section);
             buddy.turns_count += 1;
         }
 
@@ -367,8 +371,7 @@ pub fn Buddy(comptime options: Options) type {
                 if (at < count and buddy.extents[at].start < extent.end) return error.Overlap;
             }
             if (count == options.sections_max) return error.TooManySections;
-            std.mem.copyBackwards(Extent, buddy.extents[at + 1 .. count + 1], buddy.extents[at..count]);
-            buddy.extents[at] = extent;
+            insert(Extent, buddy.extents[0 .. count + 1], at, extent);
             buddy.extents_count += 1;
         }
 
@@ -381,17 +384,22 @@ pub fn Buddy(comptime options: Options) type {
             if (section.free_pages != section.pages_count) return error.Busy;
             if (ds.fault("buddy-never-removed")) return error.Busy;
             const extent = buddy.extents[at];
-            std.mem.copyForwards(Extent, buddy.extents[at .. buddy.extents_count - 1], buddy.extents[at + 1 .. buddy.extents_count]);
+            remove(Extent, buddy.extents[0..buddy.extents_count], at);
             buddy.extents_count -= 1;
-            const turn: u32 = @intCast(std.mem.indexOfScalar(*Section, buddy.turns[0..buddy.turns_count], section).?);
-            std.mem.copyForwards(*Section, buddy.turns[turn .. buddy.turns_count - 1], buddy.turns[turn + 1 .. buddy.turns_count]);
+            const turns = buddy.turns[0..buddy.turns_count];
+            remove(*Section, turns, std.mem.indexOfScalar(*Section, turns, section).?);
             buddy.turns_count -= 1;
             return @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start];
         }
 
         /// `count` pages at a multiple of `alignment` bytes (0: a page). `tag` comes back from
         /// `find`: a kind, set in the same step as the pages are taken.
-        pub fn alloc(buddy: *Self, count: usize, alignment: usize, tag: u16) AllocError![*]align(page_bytes) u8 {
+        pub fn alloc(
+            buddy: *Self,
+            count: usize,
+            alignment: usize,
+            tag: u16,
+        ) AllocError![*]align(page_bytes) u8 {
             const wish: Wish = try .of(count, alignment);
             buddy.lock.lock();
             defer buddy.lock.unlock();
@@ -408,7 +416,12 @@ pub fn Buddy(comptime options: Options) type {
         }
 
         /// The same, with each page below `low_bound` physically. Low sections are tried first.
-        pub fn allocLow(buddy: *Self, count: usize, alignment: usize, tag: u16) AllocError![*]align(page_bytes) u8 {
+        pub fn allocLow(
+            buddy: *Self,
+            count: usize,
+            alignment: usize,
+            tag: u16,
+        ) AllocError![*]align(page_bytes) u8 {
             const wish: Wish = try .of(count, alignment);
             buddy.lock.lock();
             defer buddy.lock.unlock();
@@ -595,7 +608,9 @@ pub fn Buddy(comptime options: Options) type {
             if (offset >= section.pages_count) return error.Foreign;
             const index: u32 = @intCast(offset);
             const aligned = address % page_bytes == 0;
-            if (aligned and section.pages[index].state == .taken) return .{ .section = section, .index = index };
+            if (aligned and section.pages[index].state == .taken) {
+                return .{ .section = section, .index = index };
+            }
             // Off the hot path: the next page below with a state says what this one is inside of.
             var head = index;
             while (section.pages[head].state == .inside) head -= 1;
@@ -725,4 +740,15 @@ pub fn Buddy(comptime options: Options) type {
 fn alignUp(address: usize, alignment: usize) ?usize {
     const sum = std.math.add(usize, address, alignment - 1) catch return null;
     return sum & ~(alignment - 1);
+}
+
+/// Puts `value` at `at`; the last place of `items` is free before.
+fn insert(comptime T: type, items: []T, at: usize, value: T) void {
+    std.mem.copyBackwards(T, items[at + 1 ..], items[at .. items.len - 1]);
+    items[at] = value;
+}
+
+/// Closes the gap at `at`; the last place of `items` is free after.
+fn remove(comptime T: type, items: []T, at: usize) void {
+    std.mem.copyForwards(T, items[at .. items.len - 1], items[at + 1 ..]);
 }
