@@ -170,6 +170,11 @@ pub const Real = struct {
         } else fullFence();
     }
 
+    /// `lightFence` for callers who run only while `asymmetric` holds, and need not ask.
+    pub inline fn warmFence() void {
+        asm volatile ("" ::: .{ .memory = true });
+    }
+
     /// The rare half of an asymmetric pair.
     pub fn heavyFence() void {
         fullFence();

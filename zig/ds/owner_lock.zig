@@ -40,9 +40,18 @@ pub fn OwnerLock(comptime Sync: type) type {
 
         /// False: a thief is inside; use the shared path. Owner only.
         pub inline fn tryEnter(lock: *Lock) bool {
+            return lock.enter(Sync.lightFence);
+        }
+
+        /// `tryEnter` for an owner who knows that thieves have a process-wide barrier.
+        pub inline fn tryEnterWarm(lock: *Lock) bool {
+            return lock.enter(Sync.warmFence);
+        }
+
+        inline fn enter(lock: *Lock, comptime fence: anytype) bool {
             lock.busy.store(1, .monotonic, .owner_busy);
             // Keeps the store before the load; pairs with heavyFence in trySteal.
-            Sync.lightFence();
+            fence();
             // Acquire: pairs with the release in endSteal, to see what the last thief changed.
             if (lock.thief.load(.acquire, .owner_look) != 0) {
                 @branchHint(.unlikely);

@@ -285,7 +285,8 @@ pub fn Engine(comptime Os: type) type {
 
         fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
             const cache = pool.cacheIfAny(thread) orelse return;
-            if (!pool.options.enabled or id == 0) return;
+            // Warm operations leave the fence to the thief; without a barrier for it there are none.
+            if (!pool.options.enabled or id == 0 or !Sync.asymmetric) return;
             const slot = &self.threads[thread].caches[id & (pools_max - 1)];
             slot.cache = cache;
             slot.key.store(@as(u64, id) + 1, .monotonic, .warm);
@@ -583,10 +584,11 @@ pub fn Engine(comptime Os: type) type {
             }
         }
 
-        /// As `Pool.wakeIfAsleep`, one load shorter.
+        /// As `Pool.wakeIfAsleep`, after a warm operation: one load shorter, and without the question
+        /// whether there is a process-wide barrier.
         inline fn wakeIfAsleep(self: *Self) void {
             // Pairs with the heavy fence between the sleeper's flag and its last look at the pools.
-            Sync.lightFence();
+            Sync.warmFence();
             if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
                 @branchHint(.unlikely);
                 self.sleeper.wake();

@@ -291,10 +291,11 @@ pub fn LargePool(comptime Table: type) type {
 
         /// The warm case of `take`: the thread's own newest region of the flavor, if it has been used
         /// to this length before and nothing has to be fitted to the tenant, whose state it gets.
-        /// Null: ask `takeShared` or `take`, nothing has changed.
+        /// Null: ask `takeShared` or `take`, nothing has changed. The warm functions run only where
+        /// thieves have a process-wide barrier: the engine offers no warm cache elsewhere.
         pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool, comptime tenant: regions.State) ?*Region {
             const class = classUp(bytes);
-            if (class >= classes or !cache.lock.tryEnter()) return null;
+            if (class >= classes or !cache.lock.tryEnterWarm()) return null;
             const row = &cache.rows[class];
             var head = &row.heads[cache.hot.warm | flavorBit(alias)];
             // Who wants to wrap may take what is not wrapped yet.
@@ -420,7 +421,7 @@ pub fn LargePool(comptime Table: type) type {
         /// Puts a region into the thread's list if there is room.
         inline fn keepWarm(cache: *Cache, index: u32, region: *Region, comptime tenant: regions.State) bool {
             const row = &cache.rows[region.class];
-            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnter()) return false;
+            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnterWarm()) return false;
             region.turn(tenant, .free);
             const head = &row.heads[region.flavor.index()];
             region.next.store(head.*, .monotonic, .cache_link);
