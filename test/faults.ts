@@ -181,3 +181,10 @@ export const faults: readonly Fault[] = [
     test: "a region that is wholly free can be taken back",
   },
 ];
+
+/** The faults of one allocator, by the file it lives in; those of others begin with its name. */
+export function faultsOf(noun: "large_pool" | "small_heap" | "buddy"): readonly Fault[] {
+  const nounOf = (name: string) =>
+    name.startsWith("small-") ? "small_heap" : name.startsWith("buddy-") ? "buddy" : "large_pool";
+  return faults.filter((fault) => nounOf(fault.name) === noun);
+}
