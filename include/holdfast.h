@@ -448,6 +448,13 @@ hf_status_t hf_free(uint32_t thread, double handle);
 /* Counts one ArrayBuffer more over the lease, before it is made. FREED, FOREIGN. */
 hf_status_t hf_wrap(uint32_t thread, double handle);
 
+/* Keeps a lease alive while its views are ended, as a wrap without an ArrayBuffer; one at a time in
+ * a thread. If the thread ends before `unhold` or `transfer`, its end does that. FREED, FOREIGN. */
+hf_status_t hf_hold(uint32_t thread, double handle);
+
+/* Ends a `hold`; the lease stays live without it. FREED, FOREIGN. */
+hf_status_t hf_unhold(uint32_t thread, double handle);
+
 /* Takes back a `wrap` whose ArrayBuffer was not made. FREED, FOREIGN. */
 hf_status_t hf_unwrap(uint32_t thread, double handle);
 

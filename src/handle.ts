@@ -68,7 +68,7 @@ interface Window {
   buffer: ArrayBuffer;
 }
 
-const { hf_park, hf_revive } = symbols;
+const { hf_hold, hf_unhold, hf_park, hf_revive } = symbols;
 const { hf_alloc, hf_free, hf_wrap, hf_unwrap, hf_describe } = symbols;
 const deallocator = Number(symbols.hf_wrap_deallocator());
 /** Low bits of a handle are its index in the native table. */
@@ -251,7 +251,7 @@ class HandleObject implements Disposable {
     checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.resize);
     if (this.#held !== null && isMoved(this.#held)) throw moved("Handle.resize", this.resize);
     if (this.#withdraw("Handle.resize", this.resize)) {
-      hf_unwrap(thread, id);
+      hf_unhold(thread, id);
       // Until now its buffer's deallocator told when the handle was dropped.
       this.#watch(id);
     }
@@ -339,11 +339,11 @@ class HandleObject implements Disposable {
     const bytes = this.#bytes;
     const isGone = bytes === null ? buffer.detached : bytes.length === 0;
     if (!isGone && this.#pool !== 0 && hasRoom()) return this.#park(id, buffer);
-    if (isGone || hf_wrap(thread, id) !== Status.ok) return this.#freeRare(hf_free(thread, id));
+    if (isGone || hf_hold(thread, id) !== Status.ok) return this.#freeRare(hf_free(thread, id));
     // With a hold over the detach the lease ends by the call below, on the warm path of its thread;
     // ended first, it would end in the deallocator, which costs 120 ns more.
     tryDetach(buffer);
-    hf_unwrap(thread, id);
+    hf_unhold(thread, id);
     const status = hf_free(thread, id);
     this.#id = freedId;
     this.#buffer = null;
@@ -396,7 +396,7 @@ class HandleObject implements Disposable {
     const held = this.#withdraw("Handle.transfer", this.transfer);
     const token = symbols.hf_transfer(thread, id, held ? 1 : 0) as number;
     if (token < 0) {
-      if (held) hf_unwrap(thread, id);
+      if (held) hf_unhold(thread, id);
       throw callError(token, "Handle.transfer", this.transfer, {});
     }
     if (reports.every !== 0) settleLease(this);
@@ -528,11 +528,11 @@ class HandleObject implements Disposable {
    */
   #withdraw(operation: string, caller: Caller): boolean {
     if (this.#buffer === null && this.#windows === null) return false;
-    const status = hf_wrap(thread, this.#id);
+    const status = hf_hold(thread, this.#id);
     if (status < Status.ok) throw callError(status, operation, caller);
     const busy = this.#detachAll();
     if (busy === null) return true;
-    hf_unwrap(thread, this.#id);
+    hf_unhold(thread, this.#id);
     throw busy === "moved"
       ? moved(operation, caller)
       : holdfastError("BUSY", operation, {}, caller);

@@ -144,6 +144,17 @@ pub fn wrap(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.wrap(thread, handle);
 }
 
+/// Keeps a lease alive while its views are ended, as a wrap without an ArrayBuffer; one at a time in
+/// a thread. If the thread ends before `unhold` or `transfer`, its end does that. FREED, FOREIGN.
+pub fn hold(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.hold(thread, handle);
+}
+
+/// Ends a `hold`; the lease stays live without it. FREED, FOREIGN.
+pub fn unhold(thread: u32, handle: f64) callconv(.c) Status {
+    return engine.instance.unhold(thread, handle);
+}
+
 /// Takes back a `wrap` whose ArrayBuffer was not made. FREED, FOREIGN.
 pub fn unwrap(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.unwrap(thread, handle);

@@ -16,6 +16,8 @@ pub const system_call = 9;
 pub const requested = 10;
 pub const bound = 11;
 pub const current = 12;
+/// The handle that the thread holds through the end of its views, 0 if none.
+pub const held = 13;
 
 pub const lease_locked: u32 = 1;
 pub const lease_alias: u32 = 2;

@@ -317,6 +317,9 @@ pub fn Engine(comptime Os: type) type {
 
         /// Frees the leases that the thread owned and that no ArrayBuffer shows, as leaks.
         fn sweep(self: *Self, thread: u32) void {
+            // JavaScript was stopped between `hold` and `unhold`: nobody will end it but we.
+            const held = self.threads[thread].block[w.held];
+            if (held != 0) _ = self.unhold(thread, held);
             const word = self.ownerWord(thread);
             var index: u32 = 1;
             while (index < self.handles.end()) : (index += 1) {
@@ -642,6 +645,22 @@ pub fn Engine(comptime Os: type) type {
             return .ok;
         }
 
+        /// `wrap` without an ArrayBuffer: keeps a lease through the end of its views. The thread's
+        /// record names it, so that a thread that ends inside does not leave it held.
+        pub fn hold(self: *Self, thread_index: u32, handle: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            const result = self.wrap(thread_index, handle);
+            if (result == .ok) thread.block[w.held] = handle;
+            return result;
+        }
+
+        /// Ends `hold`.
+        pub fn unhold(self: *Self, thread_index: u32, handle: f64) Status {
+            const thread = self.threadAt(thread_index) orelse return .foreign;
+            thread.block[w.held] = 0;
+            return self.unwrap(thread_index, handle);
+        }
+
         pub fn unwrap(self: *Self, thread: u32, handle: f64) Status {
             _ = thread;
             const number = handleFrom(handle) orelse return .foreign;
@@ -893,6 +912,7 @@ pub fn Engine(comptime Os: type) type {
                     error.Foreign => .foreign,
                 });
             };
+            if (held != 0) self.threads[thread_index].block[w.held] = 0;
             _ = self.pending_tokens.fetchAdd(1, .monotonic, .count);
             return @floatFromInt(token);
         }
