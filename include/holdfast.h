@@ -42,6 +42,8 @@ extern "C" {
 #define HF_BLOCK_BOUND 11u
 /* Thread block word: how much of that bound was in use. */
 #define HF_BLOCK_CURRENT 12u
+/* Thread block word: the handle under `hold`, 0 if none; the engine's own. */
+#define HF_BLOCK_HELD 13u
 /* Flag in `block_flags`: the lease's pages are locked in memory. */
 #define HF_LEASE_LOCKED 1u
 /* Flag in `block_flags`: the lease was asked for with `option_alias`. */

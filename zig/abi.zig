@@ -44,6 +44,8 @@ pub const block_requested: u32 = 10;
 pub const block_bound: u32 = 11;
 /// Thread block word: how much of that bound was in use.
 pub const block_current: u32 = 12;
+/// Thread block word: the handle under `hold`, 0 if none; the engine's own.
+pub const block_held: u32 = 13;
 /// Flag in `block_flags`: the lease's pages are locked in memory.
 pub const lease_locked: u32 = 1;
 /// Flag in `block_flags`: the lease was asked for with `option_alias`.
@@ -338,6 +340,16 @@ const engine_marker: engine.Marker = .{ .abi = abi_version };
 // For lib.zig: exports the marker by which other copies find this one.
 comptime {
     if (builtin.output_mode == .Lib) @export(&engine_marker, .{ .name = engine.marker_name });
+}
+
+// The engine's names for the same numbers.
+comptime {
+    for (@typeInfo(engine.block).@"struct".decls) |decl| {
+        const prefixed = "block_" ++ decl.name;
+        const name = if (@hasDecl(@This(), prefixed)) prefixed else decl.name;
+        if (@field(@This(), name) != @field(engine.block, decl.name))
+            @compileError(name ++ " differs between abi.zig and engine/block.zig");
+    }
 }
 
 const contract_fingerprint: f64 = blk: {

@@ -29,5 +29,3 @@ pub const option_lock_shift = 3;
 pub const option_prefault: u32 = 1 << 5;
 pub const option_alias: u32 = 1 << 6;
 pub const option_align_shift = 8;
-/// Options under which a warm region needs nothing done to it.
-pub const options_warm = option_alias;

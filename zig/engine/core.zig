@@ -349,7 +349,7 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn alloc(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
             // The common case: nothing asked but memory or an alias view, and it is warm.
-            if (options & ~w.options_warm == 0) {
+            if (options & ~w.option_alias == 0) {
                 if (self.warmCache(thread_index, pool_id)) |cache| {
                     const handle = self.allocWarm(cache, thread_index, pool_id, bytes, options & w.option_alias != 0);
                     if (handle != 0) return floatOf(handle);

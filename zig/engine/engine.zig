@@ -31,6 +31,9 @@ pub const PoolStats = types.PoolStats;
 pub const Stats = types.Stats;
 pub const EngineInfo = types.EngineInfo;
 
+/// The numbers that abi.zig declares for callers.
+pub const block = @import("block.zig");
+
 pub const Engine = core.Engine;
 pub const Native = core.Engine(os.Native);
 
