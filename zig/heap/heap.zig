@@ -6,6 +6,7 @@
 //! | page runs of a LargePool | exact pages, below a region |
 //! | SmallHeap | small objects inside one growing memory, WebAssembly's or a reservation |
 //! | Buddy | pages over memory of the caller, for other allocators; no system |
+//! | Backend | where one allocator gets its memory from another, the system or a caller |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
 const large_pool = @import("large_pool.zig");
@@ -29,6 +30,12 @@ pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
 pub const Event = large_cache.Event;
 pub const Total = large_cache.Total;
+
+const backend = @import("backend.zig");
+pub const Span = backend.Span;
+pub const Backend = backend.Backend;
+pub const SystemBackend = backend.SystemBackend;
+pub const PoolBackend = backend.PoolBackend;
 
 const small_heap = @import("small_heap.zig");
 pub const SmallHeap = small_heap.SmallHeap;

@@ -691,7 +691,7 @@ pub fn Runs(comptime Pool: type) type {
                 // The index is used again: the next thread that has it does not own these.
                 pool.table.at(block.region).owner.store(regions.nobody, .release, .owner);
                 block.next.store(shared.orphans, .monotonic, .orphan_link);
-                shared.orphans = index;
+                @atomicStore(u32, &shared.orphans, index, .monotonic);
             }
             // What was announced here: nothing to do for orphans, the rest goes to its owner.
             var region_index = announced orelse none;

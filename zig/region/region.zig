@@ -62,6 +62,8 @@ pub const State = enum(u8) {
     closing,
     /// A block of page runs.
     run,
+    /// Memory of an allocator of small objects, which has its own figures.
+    backing,
 };
 
 /// Owner of a region that must not be taken without a closer look.

@@ -1,0 +1,110 @@
+//! Where an allocator of objects gets its memory from: a large pool, the system, any
+//! `std.mem.Allocator`, or whatever else a caller puts behind two functions.
+//!
+//! Invariant: what `take` answered is given back whole, with the same address and length, exactly once.
+//! A backend may refuse at any time; the allocator above then refuses too and loses nothing.
+//!
+//! Cost: an indirect call, off every hot path. Threads: any, at the same time; `thread` is the index of
+//! the caller where it has one, as a hint. No lock of the allocator above is held across a call, so a
+//! backend may allocate from that very allocator.
+//!
+//! When not: inside one allocator, whose parts know each other.
+
+const std = @import("std");
+const regions = @import("../region/region.zig");
+
+/// Memory from a backend.
+pub const Span = struct {
+    ptr: [*]u8,
+    /// At least what was asked for.
+    bytes: usize,
+    /// All of it reads as zero.
+    zero: bool,
+};
+
+pub const Backend = struct {
+    context: *anyopaque,
+    functions: *const Functions,
+
+    pub const Functions = struct {
+        take: *const fn (context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span,
+        give: *const fn (context: *anyopaque, thread: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void,
+    };
+
+    /// At least `bytes` at a multiple of `alignment` (a power of two); null if refused.
+    pub fn take(backend: Backend, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+        return backend.functions.take(backend.context, thread, bytes, alignment);
+    }
+
+    /// Gives back what `take` answered: `bytes` is the length that it answered, `alignment` the one asked for.
+    pub fn give(backend: Backend, thread: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void {
+        backend.functions.give(backend.context, thread, ptr, bytes, alignment);
+    }
+
+    /// Over a `std.mem.Allocator` that any thread may call. The pointer must outlive the backend.
+    pub fn ofAllocator(allocator: *const std.mem.Allocator) Backend {
+        return .{ .context = @constCast(@ptrCast(allocator)), .functions = &.{ .take = fromStd, .give = toStd } };
+    }
+
+    fn fromStd(context: *anyopaque, _: ?u32, bytes: usize, alignment: usize) ?Span {
+        const allocator: *const std.mem.Allocator = @ptrCast(@alignCast(context));
+        const ptr = allocator.rawAlloc(bytes, .fromByteUnits(@max(alignment, 1)), @returnAddress()) orelse return null;
+        return .{ .ptr = ptr, .bytes = bytes, .zero = false };
+    }
+
+    fn toStd(context: *anyopaque, _: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void {
+        const allocator: *const std.mem.Allocator = @ptrCast(@alignCast(context));
+        allocator.rawFree(ptr[0..bytes], .fromByteUnits(@max(alignment, 1)), @returnAddress());
+    }
+};
+
+/// Mappings of the system's, one for each span.
+pub fn SystemBackend(comptime Os: type) type {
+    return struct {
+        pub const backend: Backend = .{ .context = @constCast(@ptrCast(&nothing)), .functions = &.{ .take = take, .give = give } };
+
+        const nothing: u8 = 0;
+
+        fn take(_: *anyopaque, _: ?u32, bytes: usize, alignment: usize) ?Span {
+            const page = Os.pageBytes();
+            if (bytes == 0 or bytes > std.math.maxInt(isize) - page) return null;
+            const rounded = std.mem.alignForward(usize, bytes, page);
+            var errno: u16 = 0;
+            const ptr = Os.reserve(rounded, @max(alignment, page), &errno) orelse return null;
+            return .{ .ptr = ptr, .bytes = rounded, .zero = true };
+        }
+
+        fn give(_: *anyopaque, _: ?u32, ptr: [*]u8, bytes: usize, _: usize) void {
+            // Refused: the system keeps the addresses; there is nothing left to try.
+            _ = Os.unmap(ptr, bytes);
+        }
+    };
+}
+
+/// Regions of a large pool, which counts them as its own use and not as leases. Spans round up to
+/// whole regions in address space, and to pages in what is charged.
+pub fn PoolBackend(comptime Pool: type) type {
+    return struct {
+        pub fn of(pool: *Pool) Backend {
+            return .{ .context = @ptrCast(pool), .functions = &.{ .take = take, .give = give } };
+        }
+
+        fn take(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+            const pool: *Pool = @ptrCast(@alignCast(context));
+            var failure: @import("large_pool.zig").Failure = .{};
+            // Regions are taken through a thread's cache.
+            const index = pool.take(thread orelse return null, .{ .bytes = bytes, .alignment = alignment }, &failure) catch return null;
+            const region = pool.table.at(index);
+            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
+            region.become(.backing);
+            return .{ .ptr = @ptrFromInt(region.address), .bytes = bytes, .zero = false };
+        }
+
+        fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, _: usize, _: usize) void {
+            const pool: *Pool = @ptrCast(@alignCast(context));
+            const index = pool.table.find(@intFromPtr(ptr));
+            if (index == regions.none) return;
+            pool.give(thread, index);
+        }
+    };
+}
