@@ -43,7 +43,7 @@ pub const Backend = struct {
 
     /// Over a `std.mem.Allocator` that any thread may call. The pointer must outlive the backend.
     pub fn ofAllocator(allocator: *const std.mem.Allocator) Backend {
-        return .{ .context = @constCast(@ptrCast(allocator)), .functions = &.{ .take = fromStd, .give = toStd } };
+        return .{ .context = @ptrCast(@constCast(allocator)), .functions = &.{ .take = fromStd, .give = toStd } };
     }
 
     fn fromStd(context: *anyopaque, _: ?u32, bytes: usize, alignment: usize) ?Span {
@@ -61,7 +61,7 @@ pub const Backend = struct {
 /// Mappings of the system's, one for each span.
 pub fn SystemBackend(comptime Os: type) type {
     return struct {
-        pub const backend: Backend = .{ .context = @constCast(@ptrCast(&nothing)), .functions = &.{ .take = take, .give = give } };
+        pub const backend: Backend = .{ .context = @ptrCast(@constCast(&nothing)), .functions = &.{ .take = take, .give = give } };
 
         const nothing: u8 = 0;
 
