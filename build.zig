@@ -10,7 +10,8 @@
 //!   zig build abi         writes include/holdfast.h and src/abi.gen.ts
 //!   zig build check       formatting, every platform compiles, generated files are fresh
 //!   zig build bench       zig-out/bin/holdfast-bench
-//!   zig build cross       the library of every platform, in zig-out/cross/
+//!   zig build cross       the library of every platform (or of -Dplatform=<name>) and the table
+//!                         itself as platforms.json, in zig-out/cross/
 //!
 //! `platforms` is the one table of what is supported; src/library.ts and package.json are held to
 //! it by test/floors.test.ts.
@@ -94,13 +95,17 @@ pub fn build(b: *std.Build) void {
 
 fn addInstall(ctx: Context) void {
     const b = ctx.b;
-    const wanted = b.option([]const u8, "platform", "Platform to build for, as in the package names") orelse hostPlatform(ctx);
-    const platform = findPlatform(wanted);
+    const wanted = b.option([]const u8, "platform", "Platform to build for, as in the package names");
+    const platform = findPlatform(wanted orelse hostPlatform(ctx));
     const library = addSharedLibrary(ctx, platform);
     b.getInstallStep().dependOn(&b.addInstallLibFile(library, platform.library).step);
 
-    const cross = b.step("cross", "Build the library of every platform into zig-out/cross/");
+    const cross = b.step("cross", "Build the library of every platform, and the table of them, into zig-out/cross/");
+    const table = std.json.Stringify.valueAlloc(b.allocator, platforms, .{ .whitespace = .indent_2 }) catch @panic("OOM");
+    const written = b.addWriteFiles().add("platforms.json", table);
+    cross.dependOn(&b.addInstallFile(written, "cross/platforms.json").step);
     for (platforms) |each| {
+        if (wanted != null and !std.mem.eql(u8, each.name, platform.name)) continue;
         const path = b.fmt("cross/{s}/{s}", .{ each.name, each.library });
         cross.dependOn(&b.addInstallFile(addSharedLibrary(ctx, each), path).step);
     }

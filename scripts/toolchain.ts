@@ -34,10 +34,13 @@ export interface Outcome {
 }
 
 /** Runs a command to its end; with `show`, its output also appears here as it comes. */
-export async function run(command: string[], options: { show?: boolean } = {}): Promise<Outcome> {
+export async function run(
+  command: string[],
+  options: { show?: boolean; cwd?: string; env?: Record<string, string | undefined> } = {},
+): Promise<Outcome> {
   const child = Bun.spawn(command, {
-    cwd: root,
-    env: toolEnvironment(),
+    cwd: options.cwd ?? root,
+    env: options.env ?? toolEnvironment(),
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",

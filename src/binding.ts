@@ -6,7 +6,8 @@
  * again while the library, its leases and the thread's index stay; so whatever holds state (the
  * closing list, the wraps of regions, the leak registry, the Handle class itself) is made through
  * `keep` and found again by the next evaluation. That also roots the registry: Bun collects one
- * that only a module's constant holds.
+ * that only a module's constant holds. A second copy of the package finds it as well and uses the
+ * first one's classes, so it must be of the same version.
  *
  * Cost: made at import, some 0.5 ms, most of it opening the library. Not for other Workers: a
  * thread's index and block belong to the thread.
@@ -19,17 +20,24 @@ import {
   BLOCK_REQUESTED,
   BLOCK_SYSTEM_CALL,
   BLOCK_WORDS,
+  FINGERPRINT,
   Status,
   SystemCall,
 } from "./abi.gen.ts";
-import { type Caller, type FailureDetails, statusError } from "./errors.ts";
+import { type Caller, type FailureDetails, HoldfastError, statusError } from "./errors.ts";
 import { openLibrary, type Symbols } from "./library.ts";
 import { wrapStatic } from "./memory.ts";
+import { VERSION } from "./version.ts";
 
 export interface Binding {
   symbols: Symbols;
   /** File of the engine in use. */
   path: string;
+  /** Of the copy of the package that made this binding. */
+  version: string;
+  fingerprint: number;
+  /** Folder of that copy's sources. */
+  folder: string;
   /** Index of this thread, the first argument of most calls. */
   thread: number;
   /** Results of the last call of this thread; words are `BLOCK_*`. */
@@ -53,6 +61,9 @@ function bind(): Binding {
   return {
     symbols,
     path,
+    version: VERSION,
+    fingerprint: FINGERPRINT,
+    folder: import.meta.dir,
     thread,
     block: new Float64Array(wrapStatic(block, BLOCK_WORDS * 8)),
     shared: new Uint32Array(wrapStatic(shared, sharedBytes)),
@@ -60,7 +71,19 @@ function bind(): Binding {
   };
 }
 
-export const binding: Binding = (realm[key] ??= bind());
+/** The binding that an earlier evaluation or another copy made, if it can be shared. */
+function found(): Binding | undefined {
+  const first = realm[key];
+  if (!first || (first.version === VERSION && first.fingerprint === FINGERPRINT)) return first;
+  throw new HoldfastError("ABI_MISMATCH", "import holdfast", {
+    message:
+      `holdfast ${first.version} is already in use here, from ${first.folder}; this one is ` +
+      `${VERSION}, in ${import.meta.dir}. Make both the same version ("bun pm ls --all" shows who ` +
+      'brings which, "overrides" in package.json settles it)',
+  });
+}
+
+export const binding: Binding = found() ?? (realm[key] = bind());
 export const { symbols, thread, block, shared } = binding;
 
 /** The value of that name in this realm; made at first use, and never again. */

@@ -8,6 +8,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, normalize } from "node:path";
 import { root } from "../scripts/toolchain.ts";
 import { platforms } from "../src/library.ts";
+import { VERSION } from "../src/version.ts";
 import { faults } from "./faults.ts";
 
 const read = (path: string) => readFileSync(join(root, path), "utf8");
@@ -134,6 +135,7 @@ test("every fault that can be brought back names its test, and no other is named
 const order = [
   "abi.gen.ts",
   "errors.ts",
+  "version.ts",
   "library.ts",
   "memory.ts",
   "options.ts",
@@ -193,6 +195,11 @@ test("build.zig and library.ts know the same platforms", () => {
   ];
   expect(table.map((match) => match[1]!)).toEqual([...platforms]);
   for (const [, name, os, cpu] of table) expect(`${os}-${cpu}`).toBe(name!);
+});
+
+test("package.json and version.ts name the same version", () => {
+  const { version } = JSON.parse(read("package.json"));
+  expect(VERSION).toBe(version);
 });
 
 test("zig/README.md lists every folder and root of zig/", () => {

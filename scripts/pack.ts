@@ -1,0 +1,243 @@
+/**
+ * `npm run pack`: the packages as users get them, in zig-out/npm/: `holdfast-<version>.tgz` and
+ * `holdfast-<os>-<cpu>-<version>.tgz` for each platform of the table in build.zig.
+ * `-- --only=<platform>` cross-compiles and packs one platform beside the main package.
+ *
+ * The main package has the TypeScript sources, for Bun, and declarations, for everyone's compiler:
+ * a source would be checked by the user's own options. A platform package has the library and a
+ * module that names it by a literal import, which is what lets a bundler carry it along.
+ *
+ * Packed twice, every file is the same byte for byte: what goes in is written anew with fixed modes
+ * into zig-out/npm/stage/, and `bun pm pack` sorts and sets one time for all.
+ */
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { root, run, zigPath } from "./toolchain.ts";
+
+/** One row of the table in build.zig, as `zig build cross` writes it. */
+interface Platform {
+  name: string;
+  os: string;
+  cpu: string;
+  library: string;
+}
+
+export interface PackOptions {
+  /** Only this platform's package beside the main one; default: all of the table. */
+  only?: string;
+  /** Default: zig-out/npm. */
+  to?: string;
+}
+
+export interface Packed {
+  /** The tarballs: that of the main package first. */
+  files: string[];
+  version: string;
+}
+
+interface Manifest {
+  name: string;
+  version: string;
+  files: string[];
+  exports: Record<string, Conditions | string>;
+  [key: string]: unknown;
+}
+
+type Conditions = Record<string, string>;
+
+/** What a user of the package has no use for. */
+const ownFields = ["scripts", "devDependencies", "allowScripts"];
+
+export async function pack(options: PackOptions = {}): Promise<Packed> {
+  const to = options.to ?? join(root, "zig-out/npm");
+  const stage = join(to, "stage");
+  rmSync(to, { recursive: true, force: true });
+  mkdirSync(stage, { recursive: true });
+
+  const only = options.only ? [`-Dplatform=${options.only}`] : [];
+  await command([zigPath(), "build", "cross", "-p", to, ...only]);
+  const table: Platform[] = readJson(join(to, "cross/platforms.json"));
+  const manifest: Manifest = readJson(join(root, "package.json"));
+
+  await stageMain(join(stage, "holdfast"), manifest, table);
+  const built = table.filter(({ name }) => !options.only || name === options.only);
+  for (const platform of built) {
+    const library = join(to, "cross", platform.name, platform.library);
+    stagePlatform(join(stage, platform.name), manifest, platform, library);
+  }
+
+  const files: string[] = [];
+  for (const name of ["holdfast", ...built.map((platform) => platform.name)]) {
+    const folder = join(stage, name);
+    makeModesEqual(folder);
+    await command([process.execPath, "pm", "pack", "--quiet", "--destination", to], folder);
+    const prefix = name === "holdfast" ? name : `holdfast-${name}`;
+    files.push(join(to, `${prefix}-${manifest.version}.tgz`));
+  }
+  for (const file of files) if (!existsSync(file)) throw new Error(`${file} was not packed`);
+  return { files, version: manifest.version };
+}
+
+// ---------------------------------------------------------------------------------------------
+// The main package
+
+async function stageMain(folder: string, manifest: Manifest, table: Platform[]): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  for (const entry of manifest.files) copyEntry(entry, folder);
+  nameExports(folder);
+  await writeDeclarations(folder);
+
+  const packed: Manifest = { ...manifest, files: [...manifest.files, "types"] };
+  for (const field of ownFields) delete packed[field];
+  packed.exports = Object.fromEntries(
+    Object.entries(manifest.exports).map(([name, target]) => [name, packedTarget(target)]),
+  );
+  packed.optionalDependencies = Object.fromEntries(
+    table.map(({ name }) => [`@holdfast/${name}`, manifest.version]),
+  );
+  writeJson(join(folder, "package.json"), packed);
+}
+
+/** A file, a folder, or a pattern, as package.json's `files` names them. */
+function copyEntry(entry: string, folder: string): void {
+  const names = /[*{]/.test(entry) ? [...new Bun.Glob(entry).scanSync(root)] : [entry];
+  for (const name of names.sort()) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    cpSync(join(root, name), join(folder, name), { recursive: true });
+  }
+}
+
+/**
+ * Other runtimes link the names of an `import { alloc } from "holdfast"` before they run anything;
+ * only with the names there do they get as far as the error that unsupported.js throws.
+ */
+function nameExports(folder: string): void {
+  const source = readFileSync(join(root, "src/index.ts"), "utf8");
+  const { exports } = new Bun.Transpiler({ loader: "ts" }).scan(source);
+  appendFileSync(join(folder, "src/unsupported.js"), `export let ${exports.sort().join(", ")};\n`);
+}
+
+/** In a checkout the compiler reads the sources; in the package it reads declarations. */
+function packedTarget(target: Conditions | string): Conditions | string {
+  if (typeof target === "string") return target;
+  const types = target.types?.replace(/^\.\/src\/(.*)\.ts$/, "./types/$1.d.ts");
+  return types ? { ...target, types } : target;
+}
+
+/** Declarations of what the exports reach, and of nothing else. */
+async function writeDeclarations(folder: string): Promise<void> {
+  const emitted = join(folder, "emitted");
+  const config = join(folder, "tsconfig.json");
+  writeJson(config, {
+    extends: join(root, "tsconfig.json"),
+    include: [join(root, "src")],
+    compilerOptions: {
+      noEmit: false,
+      emitDeclarationOnly: true,
+      declaration: true,
+      rootDir: join(root, "src"),
+      outDir: emitted,
+      typeRoots: [join(root, "node_modules/@types")],
+    },
+  });
+  await command([process.execPath, join(root, "node_modules/.bin/tsc"), "-p", config]);
+
+  const entries: string[] = [];
+  const manifest: Manifest = readJson(join(root, "package.json"));
+  for (const target of Object.values(manifest.exports)) {
+    const source = typeof target === "string" ? undefined : target.types;
+    if (source) entries.push(source.replace(/^\.\/src\//, "").replace(/\.ts$/, ""));
+  }
+  mkdirSync(join(folder, "types"), { recursive: true });
+  // The compiler writes its own forms of imports: from "./x.ts" and import("./x.ts").
+  const imported = /(?<=(?:from |import\()")\.\/([\w.]+)\.ts(?=")/g;
+  for (const name of entries) {
+    const text = readFileSync(join(emitted, `${name}.d.ts`), "utf8");
+    for (const [, target = ""] of text.matchAll(imported)) {
+      if (!entries.includes(target)) entries.push(target);
+    }
+    writeFileSync(join(folder, "types", `${name}.d.ts`), text.replaceAll(imported, "./$1.js"));
+  }
+  rmSync(emitted, { recursive: true });
+  rmSync(config);
+}
+
+// ---------------------------------------------------------------------------------------------
+// A platform's package
+
+function stagePlatform(folder: string, main: Manifest, platform: Platform, library: string): void {
+  mkdirSync(folder, { recursive: true });
+  writeJson(join(folder, "package.json"), {
+    name: `@holdfast/${platform.name}`,
+    version: main.version,
+    description: `The native library of holdfast for ${platform.os} on ${platform.cpu}.`,
+    license: main.license,
+    type: "module",
+    exports: {
+      ".": { types: "./index.d.ts", default: "./index.js" },
+      "./package.json": "./package.json",
+    },
+    files: ["index.js", "index.d.ts", platform.library, "README.md", "LICENSE"],
+    os: [platform.os],
+    cpu: [platform.cpu],
+    engines: main.engines,
+    sideEffects: false,
+  });
+  const comment =
+    "/** Path of the library; a bundler copies the file, an executable embeds it. */\n";
+  writeFileSync(
+    join(folder, "index.js"),
+    `${comment}import path from "./${platform.library}" with { type: "file" };\nexport default path;\n`,
+  );
+  writeFileSync(
+    join(folder, "index.d.ts"),
+    `${comment}declare const path: string;\nexport default path;\n`,
+  );
+  writeFileSync(
+    join(folder, "README.md"),
+    `# @holdfast/${platform.name}\n\nThe native library of \`holdfast\` for ${platform.os} on ${platform.cpu}. ` +
+      "`bun add holdfast` installs it; it is of no use alone.\n",
+  );
+  cpSync(join(root, "LICENSE"), join(folder, "LICENSE"));
+  cpSync(library, join(folder, platform.library));
+}
+
+// ---------------------------------------------------------------------------------------------
+
+/** The packer keeps the modes of files, which differ with the umask of who made the checkout. */
+function makeModesEqual(folder: string): void {
+  for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
+    const path = join(folder, name);
+    chmodSync(path, statSync(path).isDirectory() ? 0o755 : 0o644);
+  }
+}
+
+async function command(argv: string[], cwd: string = root): Promise<void> {
+  const { status, output } = await run(argv, { cwd });
+  if (status !== 0) throw new Error(`"${argv.join(" ")}" ended with ${status}:\n${output}`);
+}
+
+function readJson<T>(path: string): T {
+  return JSON.parse(readFileSync(path, "utf8"));
+}
+
+function writeJson(path: string, value: unknown): void {
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+if (import.meta.main) {
+  const only = process.argv.find((arg) => arg.startsWith("--only="))?.slice("--only=".length);
+  const { files } = await pack(only ? { only } : {});
+  for (const file of files) console.log(`${(statSync(file).size / 1024).toFixed(1)} KiB ${file}`);
+}
