@@ -3,7 +3,14 @@
 // touches the library's own package: all results lie in zig-out/.
 
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { arch } from "node:os";
 import { join } from "node:path";
 import { ensureLibrary } from "../scripts/library-build.ts";
@@ -11,7 +18,18 @@ import { root, toolEnvironment, zigPath } from "../scripts/toolchain.ts";
 
 const output = join(root, "zig-out", "bench");
 
-export const registryPeers = ["lgalloc", "mimalloc2", "mimalloc3"] as const;
+/** Each is a feature of the crate in peers/. */
+export const registryPeers = [
+  "lgalloc",
+  "mimalloc2",
+  "mimalloc3",
+  "snmalloc",
+  "buddy_slab_old",
+  "buddy_slab",
+  "frusa",
+  "forge_slab",
+  "forge_owner",
+] as const;
 export type RegistryPeer = (typeof registryPeers)[number];
 
 /** A file that was built, or the reason why it cannot be. */
@@ -32,14 +50,18 @@ let harnessIsBuilt = false;
 /** One peer of the Rust registry, or what the machine lacks for it. */
 export function buildPeer(peer: RegistryPeer): Built {
   const crate = join(import.meta.dir, "peers");
-  const sources = ["Cargo.toml", "Cargo.lock", "src/lib.rs"].map((name) => join(crate, name));
+  const sources = ["Cargo.toml", "Cargo.lock", ...rustFiles(crate)].map((name) =>
+    join(crate, name),
+  );
   const path = join(output, `${peer}.so`);
   if (isFresh(path, sources)) return { path };
   const lacking = cargoLacking();
   if (lacking) return { missing: lacking };
   const target = join(output, "cargo");
   const options = ["--release", "--locked", "--features", peer, "--target-dir", target];
-  const built = Bun.spawnSync(["cargo", "build", "--quiet", ...options], { cwd: crate });
+  // frusa names a feature that only the nightly compiler has, and does not use it.
+  const env = peer === "frusa" ? { ...process.env, RUSTC_BOOTSTRAP: "1" } : process.env;
+  const built = Bun.spawnSync(["cargo", "build", "--quiet", ...options], { cwd: crate, env });
   if (!built.success) {
     const last = built.stderr.toString().trim().split("\n").at(-1) ?? "";
     return { missing: `cargo could not build it: ${last}` };
@@ -48,6 +70,14 @@ export function buildPeer(peer: RegistryPeer): Built {
   copyFileSync(join(target, "release", "libholdfast_bench_peers.so"), path);
   stamp(path, sources);
   return { path };
+}
+
+function rustFiles(crate: string): string[] {
+  const names = readdirSync(join(crate, "src"), { recursive: true, encoding: "utf8" });
+  return names
+    .filter((name) => name.endsWith(".rs"))
+    .map((name) => join("src", name))
+    .sort();
 }
 
 /** A shared library that Debian packages, wherever the system keeps it. */

@@ -4,10 +4,12 @@ import { type Comparison, compare, failed, generator, skipped } from "./comparis
 import {
   findPeer,
   interleave,
-  opponents,
+  MissingFace,
+  type PeerName,
   PeerProcess,
+  readyPeers,
   type Source,
-  type Workload,
+  type Work,
 } from "./peers.ts";
 import { targets } from "./targets.ts";
 
@@ -15,7 +17,21 @@ export interface Options {
   rounds: number;
   smoke: boolean;
   seed: number;
+  /** Only works whose name contains this. */
+  work?: string | undefined;
+  /** Only these opponents. */
+  peers?: readonly string[] | undefined;
 }
+
+/** Who is measured beside holdfast where regions are allocated. */
+const regionPeers: readonly PeerName[] = [
+  "glibc",
+  "jemalloc",
+  "tcmalloc",
+  "lgalloc",
+  "mimalloc2",
+  "mimalloc3",
+];
 
 const mib = 1 << 20;
 const burstBytes = 1 << 30;
@@ -25,20 +41,21 @@ const timedRows = {
   N1: { load: "pairs", work: "pair", sizes: [2, 4, 32] },
   N2: { load: "batches", work: "64 live, then freed", sizes: [2, 32] },
   N3: { load: "handover", work: "A allocates 64, B frees", sizes: [2, 32] },
-} as const satisfies Record<string, { load: Workload; work: string; sizes: readonly number[] }>;
+} as const satisfies Record<string, { load: string; work: string; sizes: readonly number[] }>;
 
 type TimedRow = keyof typeof timedRows;
 
 export async function timedRow(row: TimedRow, options: Options): Promise<Comparison[]> {
   const { load, work, sizes } = timedRows[row];
   const random = generator(options.seed);
-  const sources = [findPeer("holdfast"), ...sourcesFor(options)];
+  const sources = [findPeer("holdfast"), ...sourcesFor(options, regionPeers)];
   const result: Comparison[] = [];
   for (const size of options.smoke ? sizes.slice(0, 1) : sizes) {
     const name = `${work}, ${size} MiB`;
     const { peers, left } = await startAll(row, name, sources);
     try {
-      const samples = await interleave(peers, load, size * mib, { ...options, random });
+      const work = { name, load, bytes: size * mib };
+      const samples = await interleave(peers, work, { ...options, random });
       result.push(...judge(row, name, peers, samples), ...left);
     } catch (error) {
       result.push(failed(row, name, "", String(error)), ...left);
@@ -90,7 +107,7 @@ function compareMedian(line: { measured: { ours: number[]; theirs: number[] } })
 export async function idleRow(options: Options): Promise<Comparison[]> {
   const [total, idleMs] = options.smoke ? [128 * mib, 50] : [burstBytes, burstIdleMs];
   const work = `burst to ${total / mib} MiB, freed, idle ${idleMs} ms: resident against start`;
-  const others = sourcesFor(options);
+  const others = sourcesFor(options, regionPeers);
   const starts: number[] = [];
   const ends: number[] = [];
   const result: Comparison[] = [];
@@ -139,7 +156,7 @@ async function burst(source: Source, total: number, idleMs: number) {
   if ("missing" in source) throw new Error(source.missing);
   const peer = await PeerProcess.start(source);
   try {
-    const [start, peak, end] = await peer.command("burst", total, idleMs, 0);
+    const [start = 0, peak = 0, end = 0] = await peer.command("burst", total, idleMs, 0);
     if (peak < total) throw new Error(`${peer.name} held less than the burst: ${peak}`);
     return { label: peer.label, start: start / mib, end: end / mib };
   } finally {
@@ -148,15 +165,15 @@ async function burst(source: Source, total: number, idleMs: number) {
 }
 
 /** Smoke runs leave out the peers that would have to be compiled first. */
-function sourcesFor(options: Options): Source[] {
-  return opponents
-    .filter(
-      (name) => !options.smoke || name === "glibc" || name === "jemalloc" || name === "tcmalloc",
-    )
+export function sourcesFor(options: Options, names: readonly PeerName[]): Source[] {
+  const ready: readonly string[] = readyPeers;
+  return names
+    .filter((name) => !options.smoke || ready.includes(name))
+    .filter((name) => !options.peers || options.peers.includes(name))
     .map(findPeer);
 }
 
-async function startAll(row: string, work: string, sources: readonly Source[]) {
+export async function startAll(row: string, work: string, sources: readonly Source[]) {
   const peers: PeerProcess[] = [];
   const left: Comparison[] = [];
   for (const source of sources) {
@@ -168,8 +185,12 @@ async function startAll(row: string, work: string, sources: readonly Source[]) {
     try {
       peers.push(await PeerProcess.start(source));
     } catch (error) {
-      left.push(failed(row, work, source.name, String(error)));
+      const make = error instanceof MissingFace ? skipped : failed;
+      const text = error instanceof MissingFace ? error.message : String(error);
+      left.push(make(row, work, source.name, text));
     }
   }
   return { peers, left };
 }
+
+export type { Work };

@@ -5,13 +5,25 @@
 
 import { ensureLibrary } from "../scripts/library-build.ts";
 import type { RegistryPeer } from "./build.ts";
-import { buildHarness, buildPeer, findDebianLibrary, registryPeers } from "./build.ts";
+import { buildHarness, buildPeer, findDebianLibrary } from "./build.ts";
 import { median, shuffled } from "./comparison.ts";
 
-export type PeerName = "holdfast" | "glibc" | "jemalloc" | "tcmalloc" | RegistryPeer;
-export const opponents: readonly PeerName[] = ["glibc", "jemalloc", "tcmalloc", ...registryPeers];
+export type Face = "holdfast" | `holdfast_${"global" | "linked" | "reclaiming" | "slab"}`;
+/** Allocators that need no compiler of another language. */
+export const readyPeers = ["glibc", "smp", "jemalloc", "tcmalloc"] as const;
+export type PeerName = Face | (typeof readyPeers)[number] | RegistryPeer;
 
-export type Workload = "pairs" | "batches" | "handover";
+export interface Work {
+  /** As it stands in the table: "pair, 2 MiB". */
+  name: string;
+  /** The harness's word for it. */
+  load: string;
+  bytes: number;
+  /** Further numbers of the command: live blocks, order, touch. */
+  extra?: readonly number[];
+  /** A fixed number of operations instead of one that fills a block of time. */
+  count?: number;
+}
 
 /** A peer that can be started, or the reason why not. */
 export type Source = { name: PeerName; path: string } | { name: PeerName; missing: string };
@@ -29,8 +41,13 @@ const environment = { ...process.env, GLIBC_TUNABLES: "glibc.rtld.optional_stati
 export function findPeer(name: PeerName): Source {
   switch (name) {
     case "holdfast":
+    case "holdfast_global":
+    case "holdfast_linked":
+    case "holdfast_reclaiming":
+    case "holdfast_slab":
       return { name, path: ensureLibrary() };
     case "glibc":
+    case "smp":
       return { name, path: "" };
     case "jemalloc":
       return { name, ...findDebianLibrary("libjemalloc.so.2", "libjemalloc2") };
@@ -41,9 +58,18 @@ export function findPeer(name: PeerName): Source {
   }
 }
 
+/** The library does not have a function that the row drives. */
+export class MissingFace extends Error {
+  constructor(symbol: string) {
+    super(`needs ${symbol || "a face"} that this checkout does not have yet`);
+  }
+}
+
 export class PeerProcess {
   readonly name: PeerName;
   version = "";
+  /** Highest resident set of its workloads, without what the harness itself needs. */
+  peakBytes = 0;
   #process: Bun.Subprocess<"pipe", "pipe", "inherit">;
   #output: AsyncIterator<Uint8Array>;
   #pending = "";
@@ -62,6 +88,7 @@ export class PeerProcess {
   static async start(source: { name: PeerName; path: string }): Promise<PeerProcess> {
     const peer = new PeerProcess(source.name, source.path);
     const [word, ...version] = (await peer.#line()).split(" ");
+    if (word === "missing") throw new MissingFace(version.join(" "));
     if (word !== "ready") throw new Error(`${source.name} did not start`);
     peer.version = version.join(" ");
     return peer;
@@ -71,19 +98,21 @@ export class PeerProcess {
     return `${this.name} ${this.version}`;
   }
 
-  /** One line to the harness and the three numbers of its answer. */
-  async command(...words: (string | number)[]): Promise<[number, number, number]> {
+  /** One line to the harness and the numbers of its answer. */
+  async command(...words: (string | number)[]): Promise<number[]> {
     this.#process.stdin.write(`${words.join(" ")}\n`);
     await this.#process.stdin.flush();
     const answer = await this.#line();
-    const [word, a, b, c] = answer.split(" ");
+    const [word, ...numbers] = answer.split(" ");
     if (word !== "ok") throw new Error(`${this.name} ${words.join(" ")}: ${answer}`);
-    return [Number(a), Number(b), Number(c)];
+    return numbers.map(Number);
   }
 
-  /** Nanoseconds for one operation of a workload. */
-  async measure(load: Workload, bytes: number, count: number, fault: boolean): Promise<number> {
-    const [ns, operations] = await this.command(load, bytes, count, fault ? 1 : 0);
+  /** Nanoseconds for one operation of a workload; notes the peak of the resident set. */
+  async measure(work: Work, count: number, fault: boolean): Promise<number> {
+    const words = [work.load, work.bytes, count, fault ? 1 : 0, ...(work.extra ?? [])];
+    const [ns = Number.NaN, operations = 1, , peak = 0] = await this.command(...words);
+    this.peakBytes = Math.max(this.peakBytes, peak);
     return ns / operations;
   }
 
@@ -118,48 +147,56 @@ export interface Rounds {
 
 /**
  * Nanoseconds per operation of each peer in each round; the peers take turns in an order drawn anew
- * for each round, and a first round is thrown away.
+ * for each round, and a first round is thrown away. A peer that fails is left out of the answer, and
+ * `dropped` says why.
  */
 export async function interleave(
   peers: readonly PeerProcess[],
-  load: Workload,
-  bytes: number,
+  work: Work,
   options: Rounds,
+  dropped: Map<PeerName, string> = new Map(),
 ): Promise<Map<PeerName, number[]>> {
   const counts = new Map<PeerName, number>();
   const samples = new Map<PeerName, number[]>();
+  const attempt = async (peer: PeerProcess, run: () => Promise<void>) => {
+    if (dropped.has(peer.name)) return;
+    try {
+      await run();
+    } catch (error) {
+      dropped.set(peer.name, String(error));
+      samples.delete(peer.name);
+    }
+  };
   for (const peer of peers) {
-    counts.set(
-      peer.name,
-      await countFor(peer, load, bytes, options.smoke ? smokeBlockMs : blockMs),
-    );
-    samples.set(peer.name, []);
+    await attempt(peer, async () => {
+      const blockTime = options.smoke ? smokeBlockMs : blockMs;
+      counts.set(peer.name, work.count ?? (await countFor(peer, work, blockTime)));
+      samples.set(peer.name, []);
+    });
   }
+  const blocks = options.smoke || work.count !== undefined ? 1 : blocksPerTurn;
   for (let round = -1; round < options.rounds; round++) {
     for (const peer of shuffled(peers, options.random)) {
-      const count = counts.get(peer.name) ?? 1;
-      const turn: number[] = [];
-      for (let block = 0; block < (options.smoke ? 1 : blocksPerTurn); block++) {
-        turn.push(await peer.measure(load, bytes, count, !options.smoke && block === 0));
-      }
-      if (round >= 0) samples.get(peer.name)?.push(median(turn));
+      await attempt(peer, async () => {
+        const count = counts.get(peer.name) ?? 1;
+        const turn: number[] = [];
+        for (let block = 0; block < blocks; block++) {
+          turn.push(await peer.measure(work, count, !options.smoke && block === 0));
+        }
+        if (round >= 0) samples.get(peer.name)?.push(median(turn));
+      });
     }
   }
   return samples;
 }
 
 /** How many operations fill a block of time. */
-async function countFor(
-  peer: PeerProcess,
-  load: Workload,
-  bytes: number,
-  milliseconds: number,
-): Promise<number> {
+async function countFor(peer: PeerProcess, work: Work, milliseconds: number): Promise<number> {
   const wantedNs = milliseconds * 1e6;
   let count = 64;
   for (;;) {
-    const ns = await peer.measure(load, bytes, count, false);
-    if (ns * count >= wantedNs / 8) return Math.max(64, Math.round(wantedNs / ns));
+    const ns = await peer.measure(work, count, false);
+    if (ns * count >= wantedNs / 8) return Math.max(1, Math.round(wantedNs / ns));
     count *= 4;
   }
 }

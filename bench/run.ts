@@ -1,7 +1,7 @@
 // The benchmark's one entry.
 //
 //     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
-//                         [--markdown file] [--smoke] [--list]
+//                         [--markdown file] [--smoke] [--list] [--work text] [--peers a,b]
 //
 // Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no
 // judged line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke
@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { ensureLibrary } from "../scripts/library-build.ts";
 import { type Comparison, failed } from "./comparison.ts";
 import { idleRow, type Options, timedRow } from "./native_rows.ts";
+import { objectRow } from "./object_rows.ts";
 import { changes, line, machine, markdown, type Report, table } from "./report.ts";
 import { groups, type RowName, targets } from "./targets.ts";
 import { typeScriptRow } from "./ts_rows.ts";
@@ -24,6 +25,13 @@ function runRow(row: RowName, options: Options): Promise<Comparison[]> {
     case "N2":
     case "N3":
       return timedRow(row, options);
+    case "N4":
+    case "N5":
+    case "N6":
+    case "N7":
+    case "N8":
+    case "N9":
+      return objectRow(row, options);
     case "N10":
       return idleRow(options);
     default:
@@ -55,6 +63,8 @@ const { values, positionals } = parseArgs({
     against: { type: "string" },
     rounds: { type: "string" },
     seed: { type: "string" },
+    work: { type: "string" },
+    peers: { type: "string" },
     smoke: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
   },
@@ -74,6 +84,8 @@ if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
+const peers = values.peers?.split(",");
+
 // One library for the whole run, also for the processes that the rows start.
 process.env.HOLDFAST_LIBRARY = ensureLibrary();
 
@@ -89,7 +101,7 @@ console.log(`rounds ${rounds}, seed ${seed}, ${JSON.stringify(report.machine)}`)
 for (const row of chosenRows(positionals)) {
   let comparisons: Comparison[];
   try {
-    comparisons = await runRow(row, { rounds, smoke, seed });
+    comparisons = await runRow(row, { rounds, smoke, seed, work: values.work, peers });
   } catch (error) {
     comparisons = [failed(row, "", "", String(error))];
   }

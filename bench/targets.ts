@@ -10,6 +10,18 @@ export const targets = {
   N1: { lgalloc: 0.35 },
   N2: { best: 0.5 },
   N3: { best: 0.5 },
+  N4: { library: 1.3, linked: 1 },
+  N5: { small: 1, middle: 1, large: 0.8, many: 1 },
+  N6: {
+    remote: 0.8,
+    twoThreads: 1.1,
+    shapesTime: 0.9,
+    shapesResident: 0.6,
+    shapeResident: 1.05,
+  },
+  N7: { pair: 0.25, few: 0.25, many: 1 / 100, manyGlibc: 1, growth: 3, twoThreads: 1.3 },
+  N8: { reclaim: 1, idle: 3 },
+  N9: { pair: 1, handover: 0.7 },
   N10: { startResident: 1.05 },
 } as const;
 
@@ -18,6 +30,10 @@ export type RowName = keyof typeof targets;
 /** Names that stand for several rows on the command line. */
 export const groups: Record<string, readonly RowName[]> = {
   large: ["B1", "B2", "B3", "B4", "B5", "B6", "N1", "N2", "N3", "N10"],
+  global: ["N4", "N5", "N6"],
+  reclaiming: ["N7", "N8"],
+  owner: ["N9"],
   typescript: ["B1", "B2", "B3", "B4", "B5", "B6"],
-  native: ["N1", "N2", "N3", "N10"],
+  native: ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10"],
+  all: Object.keys(targets) as RowName[],
 };

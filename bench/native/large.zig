@@ -58,13 +58,13 @@ fn batchesLoop(face: anytype, bytes: usize, cycles: u64) !u64 {
     return hash;
 }
 
-/// N3: this thread allocates 64 blocks, another on the next CPU frees them. Each thread clocks its
-/// own 64 calls; waiting for one's turn is nobody's work and is not counted.
-pub fn handover(face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
-    const cycles = (count + live_count - 1) / live_count;
-    const Swap = Exchange(@TypeOf(face));
+/// N3, N6, N9: this thread allocates `blocks` blocks, another on the next CPU frees them. Each thread
+/// clocks its own calls; waiting for one's turn is nobody's work and is not counted.
+pub fn handover(comptime blocks: usize, face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
+    const cycles = (count + blocks - 1) / blocks;
+    const Swap = Exchange(@TypeOf(face), blocks);
     var exchange: Swap = .{ .face = face, .bytes = bytes };
-    try faultIn(face, bytes, live_count, fault);
+    try faultIn(face, bytes, @min(blocks, live_count), fault);
     const thread = try std.Thread.spawn(.{}, Swap.freeAll, .{&exchange});
     defer thread.join();
     defer exchange.turn.store(Swap.stop, .release);
@@ -75,12 +75,12 @@ pub fn handover(face: anytype, bytes: usize, count: u64, fault: bool) !Timing {
     for (0..cycles) |_| try exchange.allocAll();
     return .{
         .ns = exchange.alloc_ns + exchange.free_ns,
-        .operations = cycles * live_count,
+        .operations = cycles * blocks,
         .hash = exchange.hash,
     };
 }
 
-fn Exchange(comptime Face: type) type {
+fn Exchange(comptime Face: type, comptime count: usize) type {
     return struct {
         const Self = @This();
         const allocating = 0;
@@ -90,7 +90,7 @@ fn Exchange(comptime Face: type) type {
 
         face: Face,
         bytes: usize,
-        blocks: [live_count]*anyopaque = undefined,
+        blocks: [count]*anyopaque = undefined,
         hash: u64 = 0,
         alloc_ns: u64 = 0,
         free_ns: u64 = 0,

@@ -53,3 +53,44 @@ pub fn touch(block: *anyopaque, bytes: usize) void {
     var offset: usize = 0;
     while (offset < bytes) : (offset += page_bytes) memory[offset] = 1;
 }
+
+/// Bytes of the tables that workloads have mapped for themselves.
+pub var table_bytes: usize = 0;
+
+/// A table of a workload's own, resident from the start and beside every allocator's memory.
+pub fn table(comptime T: type, count: usize) ![]T {
+    const bytes = std.mem.alignForward(usize, count * @sizeOf(T), page_bytes);
+    const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .POPULATE = true };
+    const address = linux.mmap(null, bytes, .{ .READ = true, .WRITE = true }, flags, -1, 0);
+    if (linux.errno(address) != .SUCCESS) return error.OutOfMemory;
+    table_bytes += bytes;
+    return @as([*]T, @ptrFromInt(address))[0..count];
+}
+
+pub fn untable(comptime T: type, memory: []T) void {
+    const bytes = std.mem.alignForward(usize, memory.len * @sizeOf(T), page_bytes);
+    _ = linux.munmap(@ptrCast(memory.ptr), bytes);
+    table_bytes -= bytes;
+}
+
+/// Makes the resident set's high-water mark the present resident set; false if the kernel refuses.
+pub fn resetPeak() bool {
+    const file = linux.open("/proc/self/clear_refs", .{ .ACCMODE = .WRONLY }, 0);
+    const fd: i32 = if (linux.errno(file) == .SUCCESS) @intCast(file) else return false;
+    defer _ = linux.close(fd);
+    return linux.write(fd, "5", 1) == 1;
+}
+
+/// The resident set's high-water mark since `resetPeak`; 0 when the kernel will not tell.
+pub fn peakBytes() u64 {
+    const file = linux.open("/proc/self/status", .{ .ACCMODE = .RDONLY }, 0);
+    const fd: i32 = if (linux.errno(file) == .SUCCESS) @intCast(file) else return 0;
+    defer _ = linux.close(fd);
+    var text: [4096]u8 = undefined;
+    const length = linux.read(fd, &text, text.len);
+    if (linux.errno(length) != .SUCCESS) return 0;
+    const name = "VmHWM:";
+    const at = std.mem.indexOf(u8, text[0..length], name) orelse return 0;
+    var words = std.mem.tokenizeAny(u8, text[at + name.len .. length], " \t");
+    return (std.fmt.parseInt(u64, words.next() orelse return 0, 10) catch return 0) * 1024;
+}

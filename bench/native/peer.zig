@@ -6,12 +6,14 @@
 //! are looked up in their own handle, so the process keeps using glibc for itself. The peers of the
 //! Rust registry export `peer_alloc` and `peer_free` (`bench/peers/`).
 //!
-//! holdfast's C face wants the thread's index and the pool as arguments. The workloads are compiled
-//! twice, once for each shape of call (`Plain`, `Indexed`), so that nobody pays for an adapter.
+//! holdfast's C faces want the thread's index and the pool as arguments. The workloads are compiled
+//! once for each shape of call, so that nobody pays for an adapter.
 //!
 //! Thread rule: `open` once, at start, on the main thread; `forThread` on each further thread.
 
 const std = @import("std");
+const builtin = @import("builtin");
+const linked = @import("linked.zig");
 
 const Alloc = *const fn (usize) callconv(.c) ?*anyopaque;
 const Free = *const fn (?*anyopaque, usize) callconv(.c) void;
@@ -21,6 +23,8 @@ pub const Plain = struct {
     allocate: Alloc,
     /// The second argument is the size asked for; a `free` of one argument ignores its register.
     release: Free,
+    /// Frees on threads that did not allocate, where a peer has another function for that.
+    release_remote: ?Free = null,
 
     pub inline fn alloc(face: *const Plain, bytes: usize) ?*anyopaque {
         return face.allocate(bytes);
@@ -31,7 +35,9 @@ pub const Plain = struct {
     }
 
     pub fn forThread(face: *const Plain) !Plain {
-        return face.*;
+        var own = face.*;
+        if (face.release_remote) |remote| own.release = remote;
+        return own;
     }
 
     pub fn threadEnd(_: *const Plain) void {}
@@ -41,8 +47,7 @@ pub const Plain = struct {
 pub const Indexed = struct {
     region_alloc: *const fn (u32, u32, usize, ?*usize) callconv(.c) ?*anyopaque,
     region_free: *const fn (u32, u32, ?*anyopaque) callconv(.c) i32,
-    attach: *const fn () callconv(.c) f64,
-    detach: *const fn (u32) callconv(.c) i32,
+    threads: Threads,
     pool: u32,
     thread: u32 = 0,
 
@@ -58,28 +63,108 @@ pub const Indexed = struct {
 
     /// The same face for the calling thread.
     pub fn forThread(face: *const Indexed) !Indexed {
-        const index = face.attach();
-        if (index < 0) return error.ThreadRefused;
         var own = face.*;
-        own.thread = @trunc(index);
+        own.thread = try face.threads.own();
         return own;
     }
 
     pub fn threadEnd(face: *const Indexed) void {
-        _ = face.detach(face.thread);
+        _ = face.threads.detach(face.thread);
+    }
+};
+
+/// holdfast's allocators of objects, by address: the general one and the reclaiming one have functions
+/// of the same shape. Alignment 0 is the default, as `malloc` has it.
+pub const Layered = struct {
+    allocate: *const fn (u32, u32, usize, usize) callconv(.c) ?*anyopaque,
+    release: *const fn (u32, u32, ?*anyopaque) callconv(.c) i32,
+    threads: Threads,
+    pool: u32,
+    thread: u32 = 0,
+
+    pub inline fn alloc(face: *const Layered, bytes: usize) ?*anyopaque {
+        return face.allocate(face.thread, face.pool, bytes, 0);
+    }
+
+    /// As `Indexed.free`.
+    pub inline fn free(face: *const Layered, block: *anyopaque, _: usize) void {
+        _ = face.release(face.thread, face.pool, block);
+    }
+
+    pub fn forThread(face: *const Layered) !Layered {
+        var own = face.*;
+        own.thread = try face.threads.own();
+        return own;
+    }
+
+    pub fn threadEnd(face: *const Layered) void {
+        _ = face.threads.detach(face.thread);
+    }
+};
+
+/// How a thread gets and gives back the index that holdfast's calls name.
+pub const Threads = struct {
+    attach: *const fn () callconv(.c) f64,
+    detach: *const fn (u32) callconv(.c) i32,
+
+    fn of(library: Library) !Threads {
+        return .{
+            .attach = try symbol(library, @FieldType(Threads, "attach"), "hf_thread_attach"),
+            .detach = try symbol(library, @FieldType(Threads, "detach"), "hf_thread_detach"),
+        };
+    }
+
+    fn own(threads: Threads) !u32 {
+        const index = threads.attach();
+        if (index < 0) return error.ThreadRefused;
+        return @trunc(index);
     }
 };
 
 pub const Peer = struct {
     version: []const u8,
-    face: union(enum) { plain: Plain, indexed: Indexed },
+    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face },
+    extra: Extra = .{},
 };
 
-pub const Kind = enum { holdfast, glibc, jemalloc, tcmalloc, lgalloc, mimalloc2, mimalloc3 };
+/// What only some peers have, for the rows that ask for it.
+pub const Extra = struct {
+    /// Gives unused memory back.
+    reclaim: ?*const fn () callconv(.c) void = null,
+    /// Reads the peer's figures.
+    stats: ?*const fn () callconv(.c) void = null,
+    /// Bytes held from the backend, metadata included; must be nothing after `reclaim`.
+    held: ?*const fn () callconv(.c) usize = null,
+};
+
+pub const Kind = enum {
+    holdfast,
+    holdfast_global,
+    holdfast_linked,
+    holdfast_reclaiming,
+    holdfast_slab,
+    glibc,
+    smp,
+    jemalloc,
+    tcmalloc,
+    lgalloc,
+    mimalloc2,
+    mimalloc3,
+    snmalloc,
+    buddy_slab_old,
+    buddy_slab,
+    frusa,
+    forge_slab,
+    forge_owner,
+};
 
 pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
     return switch (kind) {
         .holdfast => openHoldfast(try load(path)),
+        .holdfast_global => openGlobal(try load(path)),
+        .holdfast_reclaiming => openReclaiming(try load(path)),
+        .holdfast_slab => openSlab(try load(path)),
+        .holdfast_linked => .{ .version = "linked in", .face = .{ .linked = try linked.open() } },
         .glibc => .{
             .version = std.mem.span(gnu_get_libc_version()),
             .face = .{ .plain = .{
@@ -87,9 +172,22 @@ pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
                 .release = @ptrCast(&std.c.free),
             } },
         },
+        .smp => .{
+            .version = "Zig " ++ builtin.zig_version_string,
+            .face = .{ .plain = .{ .allocate = smpAlloc, .release = smpFree } },
+        },
         .jemalloc => openJemalloc(try load(path)),
         .tcmalloc => openTcmalloc(try load(path), version_buffer),
-        .lgalloc, .mimalloc2, .mimalloc3 => openRegistry(try load(path)),
+        .lgalloc,
+        .mimalloc2,
+        .mimalloc3,
+        .snmalloc,
+        .buddy_slab_old,
+        .buddy_slab,
+        .frusa,
+        .forge_slab,
+        .forge_owner,
+        => openRegistry(try load(path)),
     };
 }
 
@@ -110,6 +208,22 @@ fn symbol(library: Library, comptime T: type, name: [*:0]const u8) !T {
         return error.NoSymbol;
     }));
 }
+
+/// A function that only some libraries have.
+fn optional(library: Library, comptime T: type, name: [*:0]const u8) ?T {
+    return @ptrCast(@alignCast(std.c.dlsym(library, name) orelse return null));
+}
+
+/// A function that a library of this checkout may not have yet; the row is then skipped by name.
+fn face_of(library: Library, comptime T: type, name: [*:0]const u8) !T {
+    return optional(library, T, name) orelse {
+        missing_face = std.mem.span(name);
+        return error.MissingFace;
+    };
+}
+
+/// The function that `open` missed when it answered `MissingFace`.
+pub var missing_face: []const u8 = "";
 
 fn openJemalloc(library: Library) !Peer {
     const Mallctl = fn ([*:0]const u8, ?*anyopaque, ?*usize, ?*anyopaque, usize) callconv(.c) c_int;
@@ -139,10 +253,38 @@ fn openRegistry(library: Library) !Peer {
     const start = try symbol(library, *const fn () callconv(.c) c_int, "peer_start");
     if (start() != 1) return error.PeerRefused;
     const version = try symbol(library, *const fn () callconv(.c) [*:0]const u8, "peer_version");
+    const Direct = fn (c_int) callconv(.c) ?*const anyopaque;
+    // A library in C is called at its own addresses, past Rust's wrapper.
+    const direct: ?*const Direct = optional(library, *const Direct, "peer_direct");
     return .{
         .version = std.mem.span(version()),
-        .face = .{ .plain = try plain(library, "peer_alloc", "peer_free") },
+        .face = .{ .plain = if (direct) |address| .{
+            .allocate = @ptrCast(@alignCast(address(0) orelse return error.NoSymbol)),
+            .release = @ptrCast(@alignCast(address(1) orelse return error.NoSymbol)),
+        } else .{
+            .allocate = try symbol(library, Alloc, "peer_alloc"),
+            .release = try symbol(library, Free, "peer_free"),
+            .release_remote = try remoteFree(library),
+        } },
+        .extra = .{
+            .reclaim = optional(library, *const fn () callconv(.c) void, "peer_reclaim"),
+        },
     };
+}
+
+fn remoteFree(library: Library) !?Free {
+    const prepare = optional(library, *const fn () callconv(.c) c_int, "peer_remote") orelse return null;
+    if (prepare() != 1) return error.PeerRefused;
+    return try symbol(library, Free, "peer_free_remote");
+}
+
+fn smpAlloc(bytes: usize) callconv(.c) ?*anyopaque {
+    return std.heap.smp_allocator.rawAlloc(bytes, .@"16", @returnAddress());
+}
+
+fn smpFree(block: ?*anyopaque, bytes: usize) callconv(.c) void {
+    const memory: [*]u8 = @ptrCast(block.?);
+    std.heap.smp_allocator.rawFree(memory[0..bytes], .@"16", @returnAddress());
 }
 
 fn plain(library: Library, alloc: [*:0]const u8, free: [*:0]const u8) !Plain {
@@ -156,8 +298,7 @@ fn openHoldfast(library: Library) !Peer {
     const face: Indexed = .{
         .region_alloc = try symbol(library, @FieldType(Indexed, "region_alloc"), "hf_region_alloc"),
         .region_free = try symbol(library, @FieldType(Indexed, "region_free"), "hf_region_free"),
-        .attach = try symbol(library, @FieldType(Indexed, "attach"), "hf_thread_attach"),
-        .detach = try symbol(library, @FieldType(Indexed, "detach"), "hf_thread_detach"),
+        .threads = try .of(library),
         .pool = (try symbol(library, *const fn () callconv(.c) u32, "hf_pool_shared"))(),
     };
     const own = try face.forThread();
@@ -165,3 +306,66 @@ fn openHoldfast(library: Library) !Peer {
     if (own.region_free(own.thread, own.pool, block) != 0) return error.FreeRefused;
     return .{ .version = "this checkout", .face = .{ .indexed = own } };
 }
+
+fn openGlobal(library: Library) !Peer {
+    const Shared = fn () callconv(.c) u32;
+    const shared = try face_of(library, *const Shared, "hf_global_shared");
+    return openLayered(library, shared(), "hf_global_alloc", "hf_global_free", .{});
+}
+
+fn openReclaiming(library: Library) !Peer {
+    reclaiming.library = library;
+    const own = try (try Threads.of(library)).own();
+    const pool = try reclaiming.create(own);
+    return openLayered(library, pool, "hf_reclaiming_alloc", "hf_reclaiming_free", .{
+        .reclaim = reclaiming.reclaim,
+        .held = reclaiming.held,
+    });
+}
+
+fn openLayered(library: Library, pool: u32, alloc: [*:0]const u8, free: [*:0]const u8, extra: Extra) !Peer {
+    var face: Layered = .{
+        .allocate = try face_of(library, @FieldType(Layered, "allocate"), alloc),
+        .release = try face_of(library, @FieldType(Layered, "release"), free),
+        .threads = try .of(library),
+        .pool = pool,
+    };
+    face = try face.forThread();
+    const block = face.alloc(64) orelse return error.OutOfMemory;
+    if (face.release(face.thread, face.pool, block) != 0) return error.FreeRefused;
+    return .{ .version = "this checkout", .face = .{ .layered = face }, .extra = extra };
+}
+
+fn openSlab(library: Library) !Peer {
+    _ = try face_of(library, *const anyopaque, "hf_slab_create");
+    return error.NotWritten;
+}
+
+/// The one reclaiming allocator of this process, behind functions without arguments.
+const reclaiming = struct {
+    var library: Library = undefined;
+    var thread: u32 = 0;
+    var pool: u32 = 0;
+    var reclaim_function: *const fn (u32, u32) callconv(.c) f64 = undefined;
+
+    fn create(own: u32) !u32 {
+        const Create = fn (u32, *const anyopaque) callconv(.c) f64;
+        const made = try face_of(library, *const Create, "hf_reclaiming_create");
+        reclaim_function = try face_of(library, @TypeOf(reclaim_function), "hf_reclaiming_reclaim");
+        // All options at their defaults: no field is given.
+        const options: [64]u64 = @splat(0);
+        const number = made(own, &options);
+        if (number < 0) return error.CreateRefused;
+        thread = own;
+        pool = @trunc(number);
+        return pool;
+    }
+
+    fn reclaim() callconv(.c) void {
+        _ = reclaim_function(thread, pool);
+    }
+
+    fn held() callconv(.c) usize {
+        return 0;
+    }
+};
