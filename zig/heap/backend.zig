@@ -108,3 +108,25 @@ pub fn PoolBackend(comptime Pool: type) type {
         }
     };
 }
+
+/// A general allocator under another. A caller without a thread's index can give, but not take.
+pub fn GlobalBackend(comptime Heap: type) type {
+    return struct {
+        pub fn of(heap: *Heap) Backend {
+            return .{ .context = @ptrCast(heap), .functions = &.{ .take = take, .give = give } };
+        }
+
+        fn take(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+            const heap: *Heap = @ptrCast(@alignCast(context));
+            // Rows belong to threads.
+            const ptr = heap.alloc(thread orelse return null, bytes, alignment) orelse return null;
+            return .{ .ptr = ptr, .bytes = bytes, .zero = false };
+        }
+
+        fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, _: usize, _: usize) void {
+            const heap: *Heap = @ptrCast(@alignCast(context));
+            // Refused only if it was never taken; there is nobody to tell.
+            heap.free(thread, ptr) catch {};
+        }
+    };
+}

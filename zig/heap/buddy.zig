@@ -392,6 +392,32 @@ pub fn Buddy(comptime options: Options) type {
             return @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start];
         }
 
+        /// Gives back a region of which no page is taken; null: there is none.
+        pub fn removeEmpty(buddy: *Self) ?[]u8 {
+            while (true) {
+                const base = blk: {
+                    buddy.lock.lock();
+                    defer buddy.lock.unlock();
+                    for (buddy.turns[0..buddy.turns_count]) |section| {
+                        if (section.free_pages == section.pages_count) break :blk section.base;
+                    }
+                    return null;
+                };
+                // Somebody may take a page of it in between, or the whole region.
+                return buddy.removeRegion(base) catch continue;
+            }
+        }
+
+        /// A region, whatever is taken of it, for the end of everything.
+        pub fn anyRegion(buddy: *Self) ?[]u8 {
+            buddy.lock.lock();
+            defer buddy.lock.unlock();
+            if (buddy.extents_count == 0) return null;
+            buddy.extents_count -= 1;
+            const extent = buddy.extents[buddy.extents_count];
+            return @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start];
+        }
+
         /// `count` pages at a multiple of `alignment` bytes (0: a page). `tag` comes back from
         /// `find`: a kind, set in the same step as the pages are taken.
         pub fn alloc(
@@ -546,6 +572,15 @@ pub fn Buddy(comptime options: Options) type {
 
         /// Gives a run back; returns its pages. Wrong addresses change nothing.
         pub fn free(buddy: *Self, address: usize) FreeError!u32 {
+            return buddy.freeOf(address, null);
+        }
+
+        /// `free` for runs of one kind: others are foreign.
+        pub fn freeTagged(buddy: *Self, address: usize, tag: u16) FreeError!u32 {
+            return buddy.freeOf(address, tag);
+        }
+
+        fn freeOf(buddy: *Self, address: usize, tag: ?u16) FreeError!u32 {
             buddy.lock.lock();
             defer buddy.lock.unlock();
             const place = buddy.takenAtLocked(address) catch |wrong| {
@@ -555,6 +590,7 @@ pub fn Buddy(comptime options: Options) type {
                 return wrong;
             };
             const page = &place.section.pages[place.index];
+            if (tag) |wanted| if (page.tag != wanted) return error.Foreign;
             const count = page.next;
             page.state = .inside;
             place.section.give(place.index, count, true);

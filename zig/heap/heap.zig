@@ -6,6 +6,7 @@
 //! | page runs of a LargePool | exact pages, below a region |
 //! | SmallHeap | small objects inside one growing memory, WebAssembly's or a reservation |
 //! | Buddy | pages over memory of the caller, for other allocators; no system |
+//! | Global | any size and alignment, from and for any thread; also freestanding |
 //! | Backend | where one allocator gets its memory from another, the system or a caller |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
@@ -25,6 +26,9 @@ pub const align_max = large_pool.align_max;
 pub const classes = large_pool.classes;
 pub const class_shift_min = large_pool.class_shift_min;
 pub const Buddy = @import("buddy.zig").Buddy;
+pub const Global = @import("global.zig").Global;
+pub const GlobalConfig = @import("global.zig").Config;
+pub const global_freestanding = @import("global.zig").freestanding;
 pub const Typed = @import("typed.zig").Typed;
 pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
@@ -36,6 +40,7 @@ pub const Span = backend.Span;
 pub const Backend = backend.Backend;
 pub const SystemBackend = backend.SystemBackend;
 pub const PoolBackend = backend.PoolBackend;
+pub const GlobalBackend = backend.GlobalBackend;
 
 const small_heap = @import("small_heap.zig");
 pub const SmallHeap = small_heap.SmallHeap;
