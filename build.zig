@@ -3,6 +3,7 @@
 //!   zig build             zig-out/lib/libholdfast.so for this machine (or -Dplatform=<name>)
 //!   zig build wasm        zig-out/holdfast.wasm, with and without statistics, and their sizes
 //!   zig build test        unit tests (-Dtest-filter=<text> for some, -Dfault=<name> with a fault)
+//!   zig build test-arm64  the unit tests for linux-arm64, under qemu-aarch64-static
 //!   zig build race        the tests that use threads, under ThreadSanitizer, and its canary
 //!   zig build fuzz        -- [name|smoke|list] [seed] [--events=n]
 //!   zig build schedules   -- [--schedules=n] [--seed=n]: interleavings of the lock-free structures
@@ -185,6 +186,21 @@ fn addTests(ctx: Context) void {
     // Tests look at the machine (limits, huge pages): a cached success would say nothing.
     run.has_side_effects = true;
     b.step("test", "Run the unit tests").dependOn(&run.step);
+
+    // Through the emulator by name: it runs without being registered with the kernel.
+    const arm64 = b.addTest(.{
+        .name = "unit-arm64",
+        .filters = filters,
+        .root_module = ctx.module("zig/unit_tests.zig", .{
+            .target = b.resolveTargetQuery(std.Target.Query.parse(.{ .arch_os_abi = findPlatform("linux-arm64").target }) catch unreachable),
+            .optimize = .ReleaseSafe,
+        }),
+    });
+    const emulated = b.addSystemCommand(&.{"qemu-aarch64-static"});
+    emulated.addArtifactArg(arm64);
+    emulated.stdio = .inherit;
+    emulated.has_side_effects = true;
+    b.step("test-arm64", "Run the unit tests of linux-arm64 in an emulator").dependOn(&emulated.step);
 }
 
 /// `ReleaseFast` is this file's default for the library; tests want the checks of Debug.
