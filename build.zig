@@ -328,10 +328,10 @@ fn addBench(ctx: Context) void {
     const b = ctx.b;
     const bench = b.step("bench", "Build zig-out/bin/holdfast-bench, the native benchmark");
     if (!exists(b, "bench/native.zig")) return;
-    const exe = b.addExecutable(.{
-        .name = "holdfast-bench",
-        .root_module = ctx.module("bench/native.zig", .{ .optimize = .ReleaseFast, .link_libc = true, .strip = true }),
-    });
+    const root = ctx.module("bench/native.zig", .{ .optimize = .ReleaseFast, .link_libc = true, .strip = true });
+    // The row "linked in" has holdfast as other Zig programs have it.
+    root.addImport("holdfast", ctx.module("zig/holdfast.zig", .{ .optimize = .ReleaseFast }));
+    const exe = b.addExecutable(.{ .name = "holdfast-bench", .root_module = root });
     bench.dependOn(&b.addInstallArtifact(exe, .{}).step);
 }
 

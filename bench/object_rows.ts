@@ -154,18 +154,31 @@ function size(bytes: number): string {
   return bytes < mib ? `${bytes / kib} KiB` : `${bytes / mib} MiB`;
 }
 
+/** Through the library, which is what the rows judge, and linked in. */
+const generalFaces: readonly Face[] = ["holdfast_global", "holdfast_linked"];
+
+/** holdfast linked in against the best peer alone; all of them while there is no other face. */
+function linkedLines(row: ObjectRow, outcome: Outcome, target?: number): Comparison[] {
+  const { samples } = outcome;
+  if (!samples.has("holdfast_linked")) return [];
+  const best = bestOf(samples);
+  const shown = new Map(samples);
+  for (const peer of opponentsOf(samples)) {
+    if (peer !== best && samples.has("holdfast_global")) shown.delete(peer);
+  }
+  const alone = { ...outcome, samples: shown, left: [] };
+  return lines(row, alone, "holdfast_linked", target ? againstBest(target) : () => undefined);
+}
+
 /** N4: pairs, through the library and linked in; both are held to the best peer of each size. */
 async function pairsRow(options: Options): Promise<Comparison[]> {
   const sizes = [16, 64, 256, 1024, 2 * kib, 4 * kib, 16 * kib, 64 * kib];
   const works = sizes.map((bytes) => ({ name: `pair, ${size(bytes)}`, load: "pairs", bytes }));
   const result: Comparison[] = [];
   for (const work of chosen(works, options, 2)) {
-    const faces: Face[] = ["holdfast_global", "holdfast_linked"];
-    for (const outcome of await run("N4", work, faces, generalPeers, options)) {
+    for (const outcome of await run("N4", work, generalFaces, generalPeers, options)) {
       result.push(...lines("N4", outcome, "holdfast_global", againstBest(targets.N4.library)));
-      const linked = { ...outcome, left: [] };
-      const shown = lines("N4", linked, "holdfast_linked", againstBest(targets.N4.linked));
-      result.push(...shown.filter((line) => line.target !== undefined));
+      result.push(...linkedLines("N4", outcome, targets.N4.linked));
     }
   }
   return result;
@@ -201,9 +214,9 @@ async function liveRow(options: Options): Promise<Comparison[]> {
     2,
   )) {
     const target = judged.find((one) => one.work === work)?.target;
-    for (const outcome of await run("N5", work, ["holdfast_global"], generalPeers, options)) {
+    for (const outcome of await run("N5", work, generalFaces, generalPeers, options)) {
       const judge = target === undefined ? against({}) : againstBest(target);
-      result.push(...lines("N5", outcome, "holdfast_global", judge));
+      result.push(...lines("N5", outcome, "holdfast_global", judge), ...linkedLines("N5", outcome));
     }
   }
   return result;
@@ -236,8 +249,9 @@ async function threadsRow(options: Options): Promise<Comparison[]> {
   const face: Face = "holdfast_global";
   const remote: Work = { name: "64 B: A allocates 512, B frees", load: "handover512", bytes: 64 };
   if (wanted(remote.name)) {
-    for (const outcome of await run("N6", remote, [face], generalPeers, options)) {
+    for (const outcome of await run("N6", remote, generalFaces, generalPeers, options)) {
       result.push(...lines("N6", outcome, face, againstBest(targets.N6.remote)));
+      result.push(...linkedLines("N6", outcome));
     }
   }
   if (wanted("2 threads")) {
@@ -254,10 +268,11 @@ async function threadsRow(options: Options): Promise<Comparison[]> {
       bytes: 0,
       count: load === "mlarge" && options.smoke ? 4 : count,
     };
-    outcomes.push(...(await run("N6", work, [face], generalPeers, options)));
+    outcomes.push(...(await run("N6", work, generalFaces, generalPeers, options)));
   }
   for (const outcome of outcomes) {
-    result.push(...lines("N6", outcome, face, against({})), ...peakLines(outcome, face));
+    result.push(...lines("N6", outcome, face, against({})), ...linkedLines("N6", outcome));
+    result.push(...peakLines(outcome, face));
   }
   result.push(...means(outcomes, face));
   return result;
