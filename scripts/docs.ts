@@ -4,7 +4,7 @@
  * - each file of examples/ runs and prints what its last comment says;
  * - each `ts` block of a Markdown file is a quotation: the comment `<!-- path -->` before it names a
  *   file that has these very lines;
- * - each command of an `sh` block exists;
+ * - each command of an `sh` block exists, each `json` and `yaml` block can be parsed;
  * - each relative link leads to a file, and each fragment to a heading;
  * - README.md names every export of src/index.ts.
  *
@@ -69,6 +69,17 @@ async function quotationFaults({ source, text }: Fence): Promise<string[]> {
   if (!(await file.exists())) return [`there is no ${source} to quote`];
   if ((await file.text()).includes(text)) return [];
   return [`${source} does not have the lines of the block "${start}"`];
+}
+
+/** Settings that are to be copied have at least the form that their reader wants. */
+function settingsFaults({ language, text }: Fence): string[] {
+  try {
+    if (language === "json") JSON.parse(text);
+    if (language === "yaml") Bun.YAML.parse(text);
+    return [];
+  } catch (error) {
+    return [`a ${language} block cannot be parsed: ${(error as Error).message}`];
+  }
 }
 
 /** npm's own commands that the documents may use. */
@@ -153,6 +164,7 @@ export async function documentFaults(): Promise<string[]> {
     const found = await linkFaults(path, markdown);
     for (const fence of fencesOf(markdown)) {
       if (fence.language === "ts") found.push(...(await quotationFaults(fence)));
+      found.push(...settingsFaults(fence));
       if (fence.language === "sh") found.push(...(await commandFaults(fence)));
     }
     faults.push(...found.map((fault) => `${name}: ${fault}`));

@@ -135,8 +135,9 @@ function packedTarget(target: Conditions | string): Conditions | string {
   return types ? { ...target, types } : target;
 }
 
-/** Declarations of what the exports reach, and of nothing else. */
-async function writeDeclarations(folder: string): Promise<void> {
+/** Declarations of what the exports reach, and of nothing else, into `types/` of the folder. */
+export async function writeDeclarations(folder: string): Promise<void> {
+  mkdirSync(folder, { recursive: true });
   const emitted = join(folder, "emitted");
   const config = join(folder, "tsconfig.json");
   writeJson(config, {
@@ -146,6 +147,7 @@ async function writeDeclarations(folder: string): Promise<void> {
       noEmit: false,
       emitDeclarationOnly: true,
       declaration: true,
+      stripInternal: true,
       rootDir: join(root, "src"),
       outDir: emitted,
       typeRoots: [join(root, "node_modules/@types")],
@@ -163,7 +165,7 @@ async function writeDeclarations(folder: string): Promise<void> {
   // The compiler writes its own forms of imports: from "./x.ts" and import("./x.ts").
   const imported = /(?<=(?:from |import\()")\.\/([\w.]+)\.ts(?=")/g;
   for (const name of entries) {
-    const text = readFileSync(join(emitted, `${name}.d.ts`), "utf8");
+    const text = withPublicNames(readFileSync(join(emitted, `${name}.d.ts`), "utf8"));
     for (const [, target = ""] of text.matchAll(imported)) {
       if (!entries.includes(target)) entries.push(target);
     }
@@ -171,6 +173,29 @@ async function writeDeclarations(folder: string): Promise<void> {
   }
   rmSync(emitted, { recursive: true });
   rmSync(config);
+}
+
+/**
+ * A class that must exist once in a realm is declared as `class HandleObject` and exported as the
+ * constant and type `Handle`. Users and their editors see it as what it is: `class Handle`.
+ */
+function withPublicNames(declarations: string): string {
+  let text = declarations;
+  const comment = String.raw`(?:/\*\*(?:[^*]|\*(?!/))*\*/\n)?`;
+  for (const [, name = ""] of declarations.matchAll(/^export type (\w+) = \1Object;$/gm)) {
+    const type = new RegExp(`(${comment})export type ${name} = ${name}Object;\n`).exec(text);
+    const constant = new RegExp(
+      `(${comment})export declare const ${name}: typeof ${name}Object;\n`,
+    );
+    const own = new RegExp(`\\*/\ndeclare class ${name}Object\\b`).test(text);
+    const about = own ? "" : type?.[1] || constant.exec(text)?.[1] || "";
+    text = text
+      .replace(type?.[0] ?? "", "")
+      .replace(constant, "")
+      .replace(`declare class ${name}Object`, `${about}export declare class ${name}`)
+      .replaceAll(new RegExp(`\\b${name}Object\\b`, "g"), name);
+  }
+  return text;
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ export class HoldfastError extends Error {
   declare readonly syscall?: string;
   declare readonly requestedBytes?: number;
 
+  /** @internal */
   constructor(code: HoldfastCode, operation: string, details: FailureDetails = {}) {
     const message = details.message ?? sentence(code, details);
     const { cause } = details;

@@ -404,7 +404,7 @@ class HandleObject implements Disposable {
     return { token, byteLength: this.#byteLength };
   }
 
-  /** For recent.ts: the handle leaves the ring. */
+  /** @internal For recent.ts: the handle leaves the ring. */
   [settle](): void {
     const id = this.#id;
     if (id <= 0) return;
@@ -412,7 +412,7 @@ class HandleObject implements Disposable {
     this.#owner?.add(this);
   }
 
-  /** For recent.ts: the pool was closed by force, the lease is closing already. */
+  /** @internal For recent.ts: the pool was closed by force, the lease is closing already. */
   [revoke](owner: HandleSet): void {
     if (this.#id <= 0 || this.#owner !== owner) return;
     this.#letGo();
