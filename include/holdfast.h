@@ -400,6 +400,48 @@ HF_STATIC_ASSERT(offsetof(hf_stats_t, advice_calls) == 120, "hf_stats_t.advice_c
 HF_STATIC_ASSERT(offsetof(hf_stats_t, threads) == 128, "hf_stats_t.threads");
 HF_STATIC_ASSERT(offsetof(hf_stats_t, pools) == 136, "hf_stats_t.pools");
 
+/* How a global allocator is made. */
+typedef struct hf_global_options_t {
+  /* Bytes of the sections that it takes from the system; 0: the default. */
+  double region_bytes;
+  /* Bound in bytes as in `PoolOptions`; 0 or less: none. */
+  double limit_bytes;
+} hf_global_options_t;
+HF_STATIC_ASSERT(sizeof(hf_global_options_t) == 16, "hf_global_options_t");
+HF_STATIC_ASSERT(offsetof(hf_global_options_t, region_bytes) == 0, "hf_global_options_t.region_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_options_t, limit_bytes) == 8, "hf_global_options_t.limit_bytes");
+
+/* How a reclaiming allocator is made. */
+typedef struct hf_reclaiming_options_t {
+  /* Longest slot: 4096 or 2097152; 0: 4096. */
+  double slot_bytes_max;
+  /* Milliseconds between two automatic reclaims; 0: none. */
+  double reclaim_every_ms;
+  /* Free bytes below which an automatic reclaim does nothing. */
+  double slack_bytes_min;
+  /* Bound in bytes as in `PoolOptions`; 0 or less: none. */
+  double limit_bytes;
+  /* Number of the pool whose memory it uses; 0: one of its own. */
+  uint32_t backend;
+  /* 1: reclaim as soon as the kernel reports memory pressure. */
+  uint32_t pressure;
+} hf_reclaiming_options_t;
+HF_STATIC_ASSERT(sizeof(hf_reclaiming_options_t) == 40, "hf_reclaiming_options_t");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, slot_bytes_max) == 0, "hf_reclaiming_options_t.slot_bytes_max");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, reclaim_every_ms) == 8, "hf_reclaiming_options_t.reclaim_every_ms");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, slack_bytes_min) == 16, "hf_reclaiming_options_t.slack_bytes_min");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, limit_bytes) == 24, "hf_reclaiming_options_t.limit_bytes");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, backend) == 32, "hf_reclaiming_options_t.backend");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, pressure) == 36, "hf_reclaiming_options_t.pressure");
+
+/* How a small heap over a native reservation is made. */
+typedef struct hf_small_options_t {
+  /* Bytes reserved, and the most that it can hold; 0: the default. */
+  double limit_bytes;
+} hf_small_options_t;
+HF_STATIC_ASSERT(sizeof(hf_small_options_t) == 8, "hf_small_options_t");
+HF_STATIC_ASSERT(offsetof(hf_small_options_t, limit_bytes) == 0, "hf_small_options_t.limit_bytes");
+
 /* Which engine of the process this copy of the library found. */
 typedef struct hf_engine_info_t {
   /* Address of the leading library's path, a C string; 0 if it is this copy. */
@@ -498,6 +540,11 @@ hf_status_t hf_leaked(uint32_t thread, double handle);
  * Refills the block. BUSY while an ArrayBuffer shows it; other statuses as `alloc`. */
 hf_status_t hf_resize(uint32_t thread, double handle, double bytes);
 
+/* `resize` of a lease of `pool` under a new handle: the old one is freed. A failure leaves the old
+ * one as it was. Fills the block. Answers the new handle or a Status as `resize`; FOREIGN if the
+ * lease is of another pool. */
+double hf_realloc(uint32_t thread, uint32_t pool, double handle, double bytes);
+
 /* Turns a lease into a token for another thread; the handle is dead at once. `held` is the number
  * of `wrap` calls that the caller made as a hold; they are consumed. BUSY if other ArrayBuffers
  * show the lease, UNSUPPORTED for an alias lease. Answers the token or a Status. */
@@ -568,6 +615,29 @@ void *hf_region_alloc(uint32_t thread, uint32_t pool, size_t bytes, size_t *capa
 /* Gives back a region from `region_alloc`, on any attached thread. Null is ok.
  * FOREIGN: no region of this pool starts there. DOUBLE_FREE: it is free already. */
 hf_status_t hf_region_free(uint32_t thread, uint32_t pool, void *address);
+
+/* Makes a global allocator: a pool whose small requests are objects of slabs and pages of a buddy.
+ * Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
+ * LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it. */
+double hf_global_create(uint32_t thread, const hf_global_options_t *options);
+
+/* The number of the global allocator that the process shares; made at first use. Any thread. */
+uint32_t hf_global_shared(void);
+
+/* Memory without a handle, owned by the caller: `bytes` at a multiple of `alignment` (0: 16). Null
+ * if there is none; the block says why. */
+void *hf_global_alloc(uint32_t thread, uint32_t pool, size_t bytes, size_t alignment);
+
+/* Gives back memory of `global_alloc`, on any attached thread; null is ok. FOREIGN: nothing of this
+ * allocator begins there. DOUBLE_FREE. CLOSED. */
+hf_status_t hf_global_free(uint32_t thread, uint32_t pool, void *address);
+
+/* Changes the length of memory of `global_alloc`, in place where there is room. Null: refused, the
+ * old memory is as it was and still the caller's. A null `address` allocates. */
+void *hf_global_realloc(uint32_t thread, uint32_t pool, void *address, size_t bytes, size_t alignment);
+
+/* Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread. */
+size_t hf_global_size(uint32_t pool, void *address);
 
 /* Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the
  * figures. Answers ok or the first Status that went wrong. For a new system or libc. */

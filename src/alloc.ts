@@ -1,8 +1,9 @@
 /**
- * The front door: memory of any size from the process's own pool, and the figures of the process.
+ * The front door: memory of any size, picked by size, and the figures of the process.
  *
- * Below 1 MiB a lease is a run of whole pages, from 1 MiB on a region of its own; both come from
- * `LargePool.shared`. Cost and lifetimes: handle.ts.
+ * Up to 2 KiB a lease without options is an object of `GlobalAllocator.shared`; longer ones, and those
+ * that ask for anything of their pages, come from `LargePool.shared`: below 1 MiB a run of whole
+ * pages, from 1 MiB on a region of its own. Cost and lifetimes: handle.ts.
  */
 import { layouts, OPTION_ZERO, Status } from "./abi.gen.ts";
 import { binding, callError, symbols, thread } from "./binding.ts";
@@ -15,15 +16,20 @@ import { unpark } from "./parked.ts";
 export type HoldfastStats = Figures<typeof layouts.Stats>;
 
 const shared = symbols.hf_pool_shared() | 0;
+const sharedGlobal = symbols.hf_global_shared() | 0;
+/** Longest lease that is an object: a run of pages would waste half of its page. */
+const objectBytesMax = 2048;
 
 /** Leases zero-filled memory. */
 export function alloc(byteLength: number, options?: AllocOptions): Handle {
-  return lease(shared, byteLength, options, OPTION_ZERO, "alloc", null);
+  const pool = byteLength <= objectBytesMax && options === undefined ? sharedGlobal : shared;
+  return lease(pool, byteLength, options, OPTION_ZERO, "alloc", null);
 }
 
 /** Leases memory with undefined contents, as Buffer.allocUnsafe does. */
 export function allocUnsafe(byteLength: number, options?: AllocOptions): Handle {
-  return lease(shared, byteLength, options, 0, "allocUnsafe", null);
+  const pool = byteLength <= objectBytesMax && options === undefined ? sharedGlobal : shared;
+  return lease(pool, byteLength, options, 0, "allocUnsafe", null);
 }
 
 /**

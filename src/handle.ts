@@ -46,7 +46,7 @@ import { block, callError, keep, symbols, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
 import { handleLost, reports, sampleLease, settleLease } from "./leaks.ts";
-import { arrayBufferBytesMax, detach, renew, tryDetach, wrap } from "./memory.ts";
+import { arrayBufferBytesMax, detach, renew as renewBuffer, tryDetach, wrap } from "./memory.ts";
 import { type AllocOptions, optionBits } from "./options.ts";
 import { add, find, hasRoom, parked, remove } from "./parked.ts";
 import { type HandleSet, remember, revoke, settle } from "./recent.ts";
@@ -93,6 +93,18 @@ type MakeLease = (
 ) => HandleObject;
 
 let makeLease: MakeLease;
+
+/** `resize` into a new Handle; for the pools. The old one is over, or as it was if this throws. */
+type RenewLease = (
+  handle: HandleObject,
+  pool: number,
+  byteLength: number,
+  operation: string,
+  owner: HandleSet | null,
+  caller: Caller,
+) => HandleObject;
+
+let renewLease: RenewLease;
 
 class HandleObject implements Disposable {
   #id: number;
@@ -167,6 +179,35 @@ class HandleObject implements Disposable {
       else if (byteLength !== 0) handle.#hold(id);
       if (reports.every !== 0) sampleLease(handle, byteLength, makeLease);
       return handle;
+    };
+  }
+
+  static {
+    renewLease = (handle, pool, byteLength, operation, owner, caller) => {
+      if (!(handle instanceof HandleObject)) {
+        throw invalidArgType("handle", "a Handle", handle, caller);
+      }
+      const id = handle.#id;
+      if (id <= 0) throw handle.#gone(operation, caller);
+      checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, caller);
+      if (handle.#held !== null && isMoved(handle.#held)) throw moved(operation, caller);
+      if (handle.#withdraw(operation, caller)) {
+        hf_unhold(thread, id);
+        handle.#watch(id);
+      }
+      handle.#bytes = null;
+      const attempt = () => symbols.hf_realloc(thread, pool, id, byteLength) as number;
+      const fresh = recover(attempt(), attempt);
+      if (fresh < 0) throw callError(fresh, operation, caller);
+      if (reports.every !== 0) settleLease(handle);
+      const address = block[BLOCK_ADDRESS] as number;
+      const result = new HandleObject(fresh, address, byteLength, owner);
+      const isAlias = ((block[BLOCK_FLAGS] as number) & LEASE_ALIAS) !== 0;
+      if (handle.#held !== null) give(handle.#held);
+      handle.#end();
+      if (!isAlias) remember(result, byteLength);
+      else if (byteLength !== 0) result.#hold(fresh);
+      return result;
     };
   }
 
@@ -355,7 +396,7 @@ class HandleObject implements Disposable {
 
   /** Ends a short lease and keeps its memory and buffer for the next one (parked.ts). */
   #park(id: number, buffer: ArrayBuffer): "freed" | "closing" {
-    const moved = this.#shown ? renew(buffer) : buffer;
+    const moved = this.#shown ? renewBuffer(buffer) : buffer;
     if (buffer.detached || !this.#shown) {
       if (hf_park(thread, id) === Status.ok) {
         add(id, this.#address, this.#byteLength, this.#pool, moved);
@@ -634,9 +675,10 @@ function moved(operation: string, caller?: Caller): Error {
   return holdfastError("BUSY", operation, { message }, caller);
 }
 
-const kept = keep("handle", () => ({ Handle: HandleObject, lease: makeLease }));
+const kept = keep("handle", () => ({ Handle: HandleObject, lease: makeLease, renew: renewLease }));
 
 /** A lease on memory; made by `alloc` and the pools. */
 export type Handle = HandleObject;
 export const Handle = kept.Handle as typeof HandleObject;
 export const lease = kept.lease;
+export const renew = kept.renew;

@@ -1,6 +1,12 @@
 /** The door of the package: every public name, and nothing else. */
 export { alloc, allocUnsafe, type HoldfastStats, libraryPath, stats, trim } from "./alloc.ts";
 export { HoldfastError } from "./errors.ts";
+export {
+  GlobalAllocator,
+  type GlobalAllocatorOptions,
+  type GlobalAllocatorStats,
+  type GlobalAllocatorToken,
+} from "./global_allocator.ts";
 export { Handle, type HandleToken, type PageKind } from "./handle.ts";
 export {
   type BackgroundOptions,

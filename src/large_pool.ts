@@ -7,14 +7,12 @@
  * cannot be closed. All Workers reach every pool, but a LargePool object stays in its realm. Not
  * for many small objects: every lease takes whole pages.
  */
-import { Fork, layouts, OPTION_ZERO, PoolField, Status } from "./abi.gen.ts";
+import { Fork, layouts, PoolField, Status } from "./abi.gen.ts";
 import { callError, keep, symbols, thread } from "./binding.ts";
-import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
+import { type Caller, invalidArgType } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
-import { type Handle, lease } from "./handle.ts";
-import { type AllocOptions, pagesFrom } from "./options.ts";
-import { unpark } from "./parked.ts";
-import { HandleSet } from "./recent.ts";
+import { count, flag, named, pagesFrom } from "./options.ts";
+import { type PoolFigures, PoolOwner } from "./pool_owner.ts";
 
 /** Work done by the clock, in a thread of its own. */
 export interface BackgroundOptions {
@@ -57,9 +55,7 @@ export interface LargePoolOptions {
 export type LargePoolClassStats = Figures<typeof layouts.ClassStats>;
 
 /** Figures of a pool and of its 16 size classes, ascending. */
-export interface LargePoolStats extends Figures<typeof layouts.PoolStats> {
-  /** Mapped less active. */
-  retainedBytes: number;
+export interface LargePoolStats extends PoolFigures {
   classes: LargePoolClassStats[];
 }
 
@@ -72,27 +68,20 @@ const classLog2Min = 21;
 const classCount = 16;
 const headroomBytesMax = 2 ** 32;
 
-class LargePoolObject implements Disposable {
-  #id: number;
-  /** Handles to empty when the pool is closed by force; null for the shared pool. */
-  #handles: HandleSet | null;
+class LargePoolObject extends PoolOwner {
   /** Never touched, so it costs addresses only. */
   #headroom: ArrayBuffer | null = null;
-  #closed = false;
 
   constructor(options?: LargePoolOptions) {
     if ((options as unknown) instanceof KnownPool) {
       const { id } = options as unknown as KnownPool;
-      this.#id = id;
-      this.#handles = id === sharedId ? null : new HandleSet();
+      super(id, id === sharedId, "LargePool");
       return;
     }
     const native = nativeOptions(options, LargePoolObject);
     const id = Number(symbols.hf_pool_create(thread, native));
     if (id < 0) throw callError(id, "new LargePool", LargePoolObject);
-    // As an int32, which is cheaper to pass than a double.
-    this.#id = id | 0;
-    this.#handles = new HandleSet();
+    super(id, false, "LargePool");
     this.#setHeadroom(options?.gcHeadroomBytes);
   }
 
@@ -114,22 +103,12 @@ class LargePoolObject implements Disposable {
 
   /** A token by which other Workers reach this pool; it stays open in all of them until closed. */
   share(): LargePoolToken {
-    return { largePool: this.#id };
+    return { largePool: this.id };
   }
 
   /** Bytes of the regions of each class, ascending. */
   static get sizeClasses(): readonly number[] {
     return sizeClasses;
-  }
-
-  /** Leases zero-filled memory. */
-  alloc(byteLength: number, options?: AllocOptions): Handle {
-    return lease(this.#id, byteLength, options, OPTION_ZERO, "LargePool.alloc", this.#handles);
-  }
-
-  /** Leases memory with undefined contents. */
-  allocUnsafe(byteLength: number, options?: AllocOptions): Handle {
-    return lease(this.#id, byteLength, options, 0, "LargePool.allocUnsafe", this.#handles);
   }
 
   /** Bytes of the ArrayBuffer that keeps the collector's budget up; 0 if there is none. */
@@ -141,62 +120,26 @@ class LargePoolObject implements Disposable {
   configure(options: LargePoolOptions): void {
     if (options === undefined)
       throw invalidArgType("options", "an object", options, this.configure);
-    const native = nativeOptions(options, this.configure, this.#id);
-    const status = symbols.hf_pool_configure(thread, this.#id, native);
+    const native = nativeOptions(options, this.configure, this.id);
+    const status = symbols.hf_pool_configure(thread, this.id, native);
     if (status < Status.ok) throw callError(status, "LargePool.configure", this.configure);
     if (options.gcHeadroomBytes !== undefined) this.#setHeadroom(options.gcHeadroomBytes);
   }
 
   /** Figures of the pool; no system call is made. */
   stats(): LargePoolStats {
-    const pool = new Uint8Array(layouts.PoolStats.size);
-    const status = symbols.hf_pool_stats(this.#id, pool);
-    if (status < Status.ok) throw callError(status, "LargePool.stats", this.stats);
+    const figures = this.poolFigures(this.stats);
     const rows = new Uint8Array(layouts.ClassStats.size * classCount);
-    symbols.hf_pool_class_stats(this.#id, rows);
+    symbols.hf_pool_class_stats(this.id, rows);
     const classes: LargePoolClassStats[] = [];
     for (let row = 0; row < classCount; row++) {
       classes.push(readFigures(layouts.ClassStats, rows, row * layouts.ClassStats.size));
     }
-    const figures = readFigures(layouts.PoolStats, pool);
-    return {
-      ...figures,
-      retainedBytes: figures.mappedBytes - figures.activeBytes,
-      classes,
-    };
+    return { ...figures, classes };
   }
 
-  /** Gives back what no lease uses; answers the bytes that were resident there. */
-  trim(): number {
-    unpark();
-    const bytes = Number(symbols.hf_pool_trim(thread, this.#id));
-    if (bytes < 0) throw callError(bytes, "LargePool.trim", this.trim);
-    return bytes;
-  }
-
-  /**
-   * Closes the pool. With live leases: BUSY and their count, or with `force` they end, their views
-   * are empty, and memory in use by I/O follows by itself. Closing it again does nothing.
-   */
-  close(options?: { force?: boolean }): void {
-    if (this.#closed) return;
-    if (this.#handles === null) {
-      const message = "LargePool.shared serves the whole process and cannot be closed";
-      throw holdfastError("UNSUPPORTED", "LargePool.close", { message }, this.close);
-    }
+  protected override closing(): void {
     this.#setHeadroom(0);
-    unpark();
-    const live = Number(symbols.hf_pool_close(thread, this.#id, options?.force ? 1 : 0));
-    if (live > 0) throw holdfastError("BUSY", "LargePool.close", { current: live }, this.close);
-    // Closed in another realm before: what is left is to empty the views of this one.
-    if (live < 0 && live !== Status.closed) throw callError(live, "LargePool.close", this.close);
-    this.#closed = true;
-    this.#handles.revokeAll();
-  }
-
-  /** Closes the pool and ends what it still leases; nothing for the shared pool. */
-  [Symbol.dispose](): void {
-    if (this.#handles !== null) this.close({ force: true });
   }
 
   #setHeadroom(byteLength: number | undefined): void {
@@ -303,34 +246,6 @@ function currentBackground(pool: number | undefined): Partial<NativeOptions> {
   if (symbols.hf_pool_options(pool, out) < Status.ok) return {};
   const { intervalMs, purgeBytes, lazy, scrubBytes } = readFigures(layouts.PoolOptions, out);
   return intervalMs >= 1 ? { intervalMs, purgeBytes, lazy, scrubBytes } : {};
-}
-
-function flag(name: string, value: unknown, caller: Caller): number {
-  if (typeof value !== "boolean") {
-    throw invalidArgType(`options.${name}`, "a boolean", value, caller);
-  }
-  return value ? 1 : 0;
-}
-
-function count(
-  name: string,
-  value: unknown,
-  min: number,
-  caller: Caller,
-  max: number = Number.MAX_SAFE_INTEGER,
-): number {
-  if (typeof value !== "number") {
-    throw invalidArgType(`options.${name}`, "a number", value, caller);
-  }
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw outOfRange(`options.${name}`, `a whole number from ${min} to ${max}`, value, caller);
-  }
-  return value;
-}
-
-function named(name: string, received: unknown, value: number, caller: Caller): number {
-  if (value >= 0) return value;
-  throw outOfRange(`options.${name}`, "one of the names it has", received, caller);
 }
 
 export type LargePool = LargePoolObject;

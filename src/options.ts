@@ -92,3 +92,34 @@ function oneOf(name: string, expected: string, received: unknown, caller: Caller
   }
   return outOfRange(`options.${name}`, `one of ${expected}`, received, caller);
 }
+
+/** A boolean option as 0 or 1. */
+export function flag(name: string, value: unknown, caller: Caller): number {
+  if (typeof value !== "boolean") {
+    throw invalidArgType(`options.${name}`, "a boolean", value, caller);
+  }
+  return value ? 1 : 0;
+}
+
+/** An option that is a whole number, checked. */
+export function count(
+  name: string,
+  value: unknown,
+  min: number,
+  caller: Caller,
+  max: number = Number.MAX_SAFE_INTEGER,
+): number {
+  if (typeof value !== "number") {
+    throw invalidArgType(`options.${name}`, "a number", value, caller);
+  }
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(`options.${name}`, `a whole number from ${min} to ${max}`, value, caller);
+  }
+  return value;
+}
+
+/** `value` of a named option, checked to be one. */
+export function named(name: string, received: unknown, value: number, caller: Caller): number {
+  if (value >= 0) return value;
+  throw outOfRange(`options.${name}`, "one of the names it has", received, caller);
+}

@@ -149,7 +149,9 @@ const order = [
   "recent.ts",
   "recover.ts",
   "handle.ts",
+  "pool_owner.ts",
   "large_pool.ts",
+  "global_allocator.ts",
   "alloc.ts",
   "index.ts",
 ];

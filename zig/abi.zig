@@ -89,6 +89,12 @@ pub const ClassStats = engine.ClassStats;
 pub const PoolStats = engine.PoolStats;
 /// Figures of the whole process.
 pub const Stats = engine.Stats;
+/// How a global allocator is made.
+pub const GlobalOptions = engine.GlobalOptions;
+/// How a reclaiming allocator is made.
+pub const ReclaimingOptions = engine.ReclaimingOptions;
+/// How a small heap over a native reservation is made.
+pub const SmallOptions = engine.SmallOptions;
 /// Which engine of the process this copy of the library found.
 pub const EngineInfo = engine.EngineInfo;
 
@@ -218,6 +224,13 @@ pub fn resize(thread: u32, handle: f64, bytes: f64) callconv(.c) Status {
     return engine.instance.resize(thread, handle, bytes);
 }
 
+/// `resize` of a lease of `pool` under a new handle: the old one is freed. A failure leaves the old
+/// one as it was. Fills the block. Answers the new handle or a Status as `resize`; FOREIGN if the
+/// lease is of another pool.
+pub fn realloc(thread: u32, pool: u32, handle: f64, bytes: f64) callconv(.c) f64 {
+    return engine.instance.realloc(thread, pool, handle, bytes);
+}
+
 /// Turns a lease into a token for another thread; the handle is dead at once. `held` is the number
 /// of `wrap` calls that the caller made as a hold; they are consumed. BUSY if other ArrayBuffers
 /// show the lease, UNSUPPORTED for an alias lease. Answers the token or a Status.
@@ -327,6 +340,42 @@ pub fn region_alloc(thread: u32, pool: u32, bytes: usize, capacity: ?*usize) cal
 /// FOREIGN: no region of this pool starts there. DOUBLE_FREE: it is free already.
 pub fn region_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
     return engine.instance.regionFree(thread, pool, address);
+}
+
+/// Makes a global allocator: a pool whose small requests are objects of slabs and pages of a buddy.
+/// Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
+/// LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it.
+pub fn global_create(thread: u32, options: *const GlobalOptions) callconv(.c) f64 {
+    _ = thread;
+    return engine.instance.globalCreate(options);
+}
+
+/// The number of the global allocator that the process shares; made at first use. Any thread.
+pub fn global_shared() callconv(.c) u32 {
+    return engine.instance.globalShared();
+}
+
+/// Memory without a handle, owned by the caller: `bytes` at a multiple of `alignment` (0: 16). Null
+/// if there is none; the block says why.
+pub fn global_alloc(thread: u32, pool: u32, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectAlloc(.global, thread, pool, bytes, alignment);
+}
+
+/// Gives back memory of `global_alloc`, on any attached thread; null is ok. FOREIGN: nothing of this
+/// allocator begins there. DOUBLE_FREE. CLOSED.
+pub fn global_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
+    return engine.instance.objectFree(.global, thread, pool, address);
+}
+
+/// Changes the length of memory of `global_alloc`, in place where there is room. Null: refused, the
+/// old memory is as it was and still the caller's. A null `address` allocates.
+pub fn global_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectRealloc(.global, thread, pool, address, bytes, alignment);
+}
+
+/// Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread.
+pub fn global_size(pool: u32, address: ?*anyopaque) callconv(.c) usize {
+    return engine.instance.objectSize(.global, pool, address);
 }
 
 /// Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the

@@ -41,6 +41,7 @@ comptime {
     _ = @import("heap/typed_fuzz.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");
+    _ = @import("engine/layered_test.zig");
     _ = @import("engine/region_face_test.zig");
     _ = @import("engine/threads_test.zig");
     _ = @import("engine/engine_fuzz.zig");

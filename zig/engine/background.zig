@@ -109,6 +109,7 @@ pub fn Clock(comptime Engine: type) type {
                     next = @min(next orelse due.*, due.*);
                     continue;
                 }
+                if (slot.id.load(.acquire, .pool_id) != 0) slot.layer.tick();
                 if (Engine.Pool.Purge.tick(pool) == .clean) {
                     due.* = 0;
                     continue;

@@ -9,6 +9,8 @@ const types = @import("types.zig");
 const background = @import("background.zig");
 const figures = @import("figures.zig");
 const abi_words = @import("block.zig");
+const layer_file = @import("layer.zig");
+const layered_file = @import("layered.zig");
 
 const Sync = ds.Real;
 const Status = types.Status;
@@ -40,7 +42,7 @@ pub const Lease = extern struct {
     /// Kind of pages asked for, as in the options.
     pages_wish: u8,
 
-    pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, parked: bool = false, _: u4 = 0 };
+    pub const Flags = packed struct(u8) { alias: bool, zero: bool, lock: bool, parked: bool = false, layered: bool = false, _: u3 = 0 };
 
     comptime {
         for (std.meta.fieldNames(heap.Run)) |name| {
@@ -79,6 +81,8 @@ pub fn Engine(comptime Os: type) type {
         alive_page: ?[*]u8 = null,
         pending_tokens: Sync.Atomic(u64) = .init(0),
         leaked_handles: Sync.Atomic(u64) = .init(0),
+        /// 1 while a thread takes a layer down.
+        reaping: Sync.Atomic(u32) = .init(0),
         /// Live leases without memory, which no pool counts.
         empty_leases: Sync.Atomic(u64) = .init(0),
 
@@ -87,6 +91,13 @@ pub fn Engine(comptime Os: type) type {
         pub const Table = regions.Table(Os, Sync);
         pub const Pool = heap.LargePool(Table);
         pub const Handles = ds.HandleTable(Sync, Lease);
+        pub const Layer = layer_file.Layer(Pool);
+        pub const LeaseRecord = Lease;
+        const layered = layered_file.Layered(Self);
+        pub const pools_count = pools_max;
+        pub const handles_count = handles_max;
+        /// Slots of the pools that the process shares: the large pool and the global allocator.
+        pub const slots_fixed = 2;
         const uninitialised = 0;
         const initialising = 1;
         const ready = 2;
@@ -97,6 +108,8 @@ pub fn Engine(comptime Os: type) type {
         /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
         const owner_token: u32 = 1 << 31;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
+        /// How long after its close a layer may still have a caller inside.
+        const closing_ns = 200_000_000;
 
         pub const PoolSlot = struct {
             /// Number of the open pool in this slot, 0 if there is none.
@@ -106,6 +119,12 @@ pub fn Engine(comptime Os: type) type {
             generation: u32 = 0,
             /// Made once, then reused: a racing caller with an old number finds valid memory.
             pool: Sync.Atomic(?*Pool) = .init(null),
+            /// What serves small requests; set while the slot has no number, or before it is published.
+            layer: Layer = .none,
+            /// Memory of each kind of layer that this slot has ever had.
+            layer_memory: [3]?[*]u8 = @splat(null),
+            /// When the background saw the slot closed, for a layer that others may still be inside.
+            closed_ns: Sync.Atomic(u64) = .init(0),
         };
 
         pub const Thread = struct {
@@ -187,8 +206,11 @@ pub fn Engine(comptime Os: type) type {
         pub fn deinit(self: *Self) void {
             self.clock.stop(self);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
+                slot.layer.deinit();
                 pool.deinit();
                 self.table.release(@ptrCast(pool), @sizeOf(Pool));
+                inline for (1..4) |kind| if (slot.layer_memory[kind - 1]) |memory|
+                    self.table.release(memory, @sizeOf(Layer.Of(@enumFromInt(kind))));
             };
             if (self.alive_page) |page| self.table.release(page, Os.pageBytes());
             if (self.state.load(.acquire, .engine_ready) == ready)
@@ -246,7 +268,12 @@ pub fn Engine(comptime Os: type) type {
         pub fn threadDetach(self: *Self, index: u32) Status {
             const thread = self.threadAt(index) orelse return .foreign;
             self.sweep(index);
-            for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| pool.threadEnded(index);
+            for (&self.pools) |*slot| {
+                const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                // Its objects first: they may give regions to the pool's cache of this thread.
+                slot.layer.threadEnded(index);
+                pool.threadEnded(index);
+            }
             self.handles.drain(&thread.handles);
             for (&thread.caches) |*slot| slot.key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
@@ -267,10 +294,16 @@ pub fn Engine(comptime Os: type) type {
             return @ptrCast(&self.shared);
         }
 
-        inline fn threadAt(self: *Self, index: u32) ?*Thread {
+        pub inline fn threadAt(self: *Self, index: u32) ?*Thread {
             if (index >= self.threads_top.load(.monotonic, .threads)) return null;
             const thread = &self.threads[index];
             return if (thread.attached.load(.monotonic, .thread_attached) == 1) thread else null;
+        }
+
+        /// Whether the thread is attached; never in a forked child.
+        pub inline fn isAttached(self: *Self, index: u32) bool {
+            return index < self.threads_top.load(.monotonic, .threads) and
+                self.threads[index].attached.load(.monotonic, .thread_attached) == 1;
         }
 
         /// The cache for a warm operation, null if something has to be looked at first.
@@ -390,6 +423,8 @@ pub fn Engine(comptime Os: type) type {
         }
 
         noinline fn allocSlow(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
+            if (layered.slotFor(self, pool_id, wholeOf(bytes), options)) |slot|
+                return layered.alloc(self, thread_index, slot, wholeOf(bytes), options);
             if (self.alive.* == 0) return status(.forked);
             const thread = self.threadAt(thread_index) orelse return status(.foreign);
             const size = integer(bytes) orelse return status(.out_of_range);
@@ -478,7 +513,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// Writes why a request failed into the thread's block.
-        fn report(thread: *Thread, err: heap.Error, failure: heap.Failure, requested: usize) Status {
+        pub fn report(thread: *Thread, err: heap.Error, failure: heap.Failure, requested: usize) Status {
             thread.block[w.errno] = @floatFromInt(failure.errno);
             thread.block[w.system_call] = @floatFromInt(@intFromEnum(failure.call));
             thread.block[w.requested] = @floatFromInt(if (failure.requested != 0) failure.requested else requested);
@@ -505,6 +540,7 @@ pub fn Engine(comptime Os: type) type {
                 block[w.region] = none;
                 return;
             }
+            if (of.flags.layered) return layered.describe(self, thread, of);
             describeRegion(block, of, self.table.at(of.region));
             var flags: u32 = 0;
             if (self.lockedNow(of)) flags |= w.lease_locked;
@@ -525,7 +561,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         fn lockedNow(self: *Self, of: *const Lease) bool {
-            if (of.bytes == 0) return false;
+            if (of.bytes == 0 or of.flags.layered) return false;
             if (of.pages == 0) return self.table.at(of.region).locked >= of.bytes;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             return Pool.Runs.blockOfRun(pool, of.run()).locked.isSet(of.page);
@@ -605,6 +641,7 @@ pub fn Engine(comptime Os: type) type {
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             const cache = if (thread) |t| pool.cacheOf(t) else null;
             pool.addTotal(cache, .closing, 1);
+            if (of.flags.layered) return layered.recount(self, thread, of, -1);
             if (of.pages == 0) {
                 self.table.at(of.region).become(.closing);
                 return;
@@ -633,9 +670,16 @@ pub fn Engine(comptime Os: type) type {
                 const cache = if (thread) |t| pool.cacheOf(t) else null;
                 pool.addTotal(cache, .closing, minus_one);
             }
-            if (of.pages != 0) {
+            if (of.flags.layered) {
+                layered.release(self, thread, &of, was != .closing and was != .parked);
+            } else if (of.pages != 0) {
                 Pool.Runs.free(pool, thread, of.run(), of.bytes, was != .closing and was != .parked);
             } else pool.give(thread, of.region);
+        }
+
+        /// The memory that a lease had before it moved.
+        pub fn releaseMoved(self: *Self, thread: u32, of: Lease) void {
+            self.release(thread, of, .live);
         }
 
         pub fn wrap(self: *Self, thread: u32, handle: f64) Status {
@@ -695,7 +739,7 @@ pub fn Engine(comptime Os: type) type {
             const number = handleFrom(handle) orelse return .foreign;
             const entry = self.handles.find(number) catch |err| return wrong(err);
             const of = &entry.payload;
-            if (of.pages == 0 or of.bytes > parked_bytes_max or of.flags.alias) return .unsupported;
+            if ((of.pages == 0 and !of.flags.layered) or of.bytes > parked_bytes_max or of.flags.alias) return .unsupported;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             if (entry.owner.load(.monotonic, .owner) != self.ownerWord(thread) or self.lockedNow(of)) return .unsupported;
             // Before the word changes: from then on a deallocator may read it.
@@ -704,6 +748,10 @@ pub fn Engine(comptime Os: type) type {
             if (!parked) {
                 of.flags.parked = false;
                 return .unsupported;
+            }
+            if (of.flags.layered) {
+                layered.recount(self, thread, of, -1);
+                return .ok;
             }
             const cache = pool.cacheOf(thread);
             pool.uncount(cache, of.bytes);
@@ -728,7 +776,9 @@ pub fn Engine(comptime Os: type) type {
             of.flags.parked = false;
             of.flags.zero = options & w.option_zero != 0;
             if (of.flags.zero) ds.memory.zero(@as([*]u8, @ptrFromInt(of.address))[0..of.bytes]);
-            if (pool.cacheOf(thread)) |cache| {
+            if (of.flags.layered) {
+                layered.recount(self, thread, of, 1);
+            } else if (pool.cacheOf(thread)) |cache| {
                 cache.counters.add(.allocated_bytes, of.bytes);
                 cache.counters.add(.active_bytes, Pool.pageRound(of.bytes));
                 cache.counters.add(.live_beside, 1);
@@ -824,6 +874,9 @@ pub fn Engine(comptime Os: type) type {
             var failure: heap.Failure = .{};
             const fits = self.resizeInPlace(pool, thread_index, old, size, &failure) catch |err|
                 return report(thread, err, failure, size);
+            if (!fits and old.bytes != size and layered.slotFor(self, self.idOf(old.pool), size, plainWish(self, old)) != null) {
+                return layered.move(self, thread_index, thread, old, size);
+            }
             if (!fits) {
                 const fresh = self.obtain(pool, thread_index, found.index, .{
                     .bytes = size,
@@ -852,6 +905,19 @@ pub fn Engine(comptime Os: type) type {
             return .ok;
         }
 
+        /// The number of the open pool in a slot, 0 if it is closed.
+        fn idOf(self: *Self, slot: u16) u32 {
+            return self.pools[slot].id.load(.monotonic, .pool_id);
+        }
+
+        /// What the lease was asked for, as far as a layer must know.
+        fn plainWish(self: *Self, of: *const Lease) u32 {
+            var options: u32 = @as(u32, of.pages_wish) << w.option_pages_shift;
+            if (of.flags.alias) options |= w.option_alias;
+            if (self.lockedNow(of)) options |= 1 << w.option_lock_shift;
+            return options;
+        }
+
         /// True if the memory that the lease has serves the new length too.
         fn resizeInPlace(
             self: *Self,
@@ -862,6 +928,7 @@ pub fn Engine(comptime Os: type) type {
             failure: *heap.Failure,
         ) heap.Error!bool {
             if (of.bytes == 0 or size == 0) return of.bytes == size;
+            if (of.flags.layered) return layered.resizeInPlace(self, thread, of, size);
             const before = of.bytes;
             const rounded = Pool.pageRound(size);
             const rounded_before = Pool.pageRound(before);
@@ -917,6 +984,23 @@ pub fn Engine(comptime Os: type) type {
             return @floatFromInt(token);
         }
 
+        /// `resize` of a lease of that pool under a new handle; the old one is freed. A failure leaves
+        /// the lease as it was.
+        pub fn realloc(self: *Self, thread_index: u32, pool_id: u32, handle: f64, bytes: f64) f64 {
+            const pool = self.poolOf(pool_id) orelse return status(.closed);
+            const found = self.leaseOf(handle) catch |err| return status(wrong(err));
+            if (found.lease.pool != pool.slot) return status(.foreign);
+            const resized = self.resize(thread_index, handle, bytes);
+            if (resized != .ok) return status(resized);
+            const renumbered = self.handles.toToken(handleFrom(handle).?, 0) catch |err| return status(switch (err) {
+                error.Busy => .busy,
+                error.Exhausted => .limit,
+                error.Freed => .freed,
+                error.Foreign => .foreign,
+            });
+            return @floatFromInt(self.handles.adopt(renumbered) catch |err| return status(wrong(err)));
+        }
+
         pub fn adopt(self: *Self, thread_index: u32, token: f64) f64 {
             if (self.alive.* == 0) return status(.forked);
             const thread = self.threadAt(thread_index) orelse return status(.foreign);
@@ -935,6 +1019,7 @@ pub fn Engine(comptime Os: type) type {
             const of = found.lease;
             if (of.bytes == 0) return .ok;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
+            if (of.flags.layered) return .unsupported;
             var failure: heap.Failure = .{};
             const result = if (of.pages == 0)
                 pool.fitLock(self.table.at(of.region), Pool.pageRound(of.bytes), .require, &failure)
@@ -952,7 +1037,7 @@ pub fn Engine(comptime Os: type) type {
             const thread = self.threadAt(thread_index) orelse return .foreign;
             const found = self.leaseOf(handle) catch |err| return wrong(err);
             const of = found.lease;
-            if (of.bytes == 0) return .ok;
+            if (of.bytes == 0 or of.flags.layered) return .ok;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             var failure: heap.Failure = .{};
             if (of.pages == 0)
@@ -971,11 +1056,13 @@ pub fn Engine(comptime Os: type) type {
             const count = integer(bytes) orelse return null;
             if (from > of.bytes or count > of.bytes - from) return null;
             const page = Os.pageBytes();
-            const end = from + count;
-            const first = if (outward) std.mem.alignBackward(usize, from, page) else std.mem.alignForward(usize, from, page);
-            // The lease owns its last page whole.
-            const last = if (outward or end == of.bytes) std.mem.alignForward(usize, end, page) else std.mem.alignBackward(usize, end, page);
-            return .{ .ptr = @ptrFromInt(of.address + first), .bytes = if (count == 0) 0 else last -| first };
+            const begin = of.address + from;
+            const end = begin + count;
+            // Unless it is an object among others, the lease owns its last page whole.
+            const whole = outward or (from + count == of.bytes and !of.flags.layered);
+            const first = if (outward) std.mem.alignBackward(usize, begin, page) else std.mem.alignForward(usize, begin, page);
+            const last = if (whole) std.mem.alignForward(usize, end, page) else std.mem.alignBackward(usize, end, page);
+            return .{ .ptr = @ptrFromInt(first), .bytes = if (count == 0) 0 else last -| first };
         }
 
         pub fn prefetch(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64) Status {
@@ -994,12 +1081,16 @@ pub fn Engine(comptime Os: type) type {
             const range = span(of, offset, bytes, false) orelse return outOfRange(thread, of, offset, bytes);
             if (range.bytes == 0) return .ok;
             if (self.lockedNow(of)) return .busy;
-            const region = self.table.at(of.region);
             // A later touch of an explicit huge page that was given back could be a SIGBUS.
-            if (region.flavor.kind == .hugetlb) return .unsupported;
+            if (self.regionOf(of).flavor.kind == .hugetlb) return .unsupported;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             const advice: os.Advice = if (lazy != 0 and Os.works(.lazy_free)) .lazy_free else .dont_need;
             return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, advice), range.bytes);
+        }
+
+        /// The region that the lease lies in.
+        fn regionOf(self: *Self, of: *const Lease) *Table.Descriptor {
+            return self.table.at(if (of.flags.layered) self.table.find(of.address) else of.region);
         }
 
         fn outOfRange(thread: *Thread, of: *const Lease, offset: f64, bytes: f64) Status {
@@ -1022,12 +1113,12 @@ pub fn Engine(comptime Os: type) type {
             const of = found.lease;
             const base = @intFromEnum(types.Pages.base);
             if (of.bytes == 0) return base;
-            const ptr: [*]const u8 = @ptrFromInt(of.address);
-            const resident = Os.residentBytes(ptr, of.bytes);
+            const pages = span(of, 0, @floatFromInt(of.bytes), true).?;
+            const resident = Os.residentBytes(pages.ptr, pages.bytes);
             if (resident == 0) return base;
-            const huge = Os.hugeBytes(ptr, of.bytes);
+            const huge = Os.hugeBytes(pages.ptr, pages.bytes);
             if (@as(f64, @floatFromInt(huge)) < 0.9 * @as(f64, @floatFromInt(resident))) return base;
-            const explicit = self.table.at(of.region).flavor.kind == .hugetlb;
+            const explicit = self.regionOf(of).flavor.kind == .hugetlb;
             return @intCast(@intFromEnum(if (explicit) types.Pages.hugetlb else types.Pages.thp));
         }
 
@@ -1046,41 +1137,75 @@ pub fn Engine(comptime Os: type) type {
             var merged: heap.Options = .{};
             if (!figures.merge(&merged, options)) return status(.invalid_argument);
             self.reap();
-            // Slot 0 is the shared pool's.
-            for (self.pools[1..], 1..) |*slot, i| {
+            for (self.pools[slots_fixed..], slots_fixed..) |*slot, i| {
                 if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) != null) continue;
                 return self.openPool(slot, @intCast(i), merged);
             }
             return status(.limit);
         }
 
+        pub fn globalCreate(self: *Self, options: *const types.GlobalOptions) f64 {
+            const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
+            const region_bytes = integer(options.region_bytes) orelse return status(.invalid_argument);
+            return layered.create(self, .global, pool, if (region_bytes == 0) .{} else .{ .region_bytes = region_bytes });
+        }
+
+        /// The options of a pool under a layer; null if the bound is no number of bytes.
+        fn limited(limit_bytes: f64) ?heap.Options {
+            if (limit_bytes <= 0) return .{};
+            return .{ .limit_bytes = integer(limit_bytes) orelse return null };
+        }
+
         fn openPool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) f64 {
+            if (self.preparePool(slot, index, options) == null) return status(.out_of_memory);
+            return self.publishSlot(slot, index);
+        }
+
+        /// The pool of a slot that the caller has taken. Null: no memory, and the slot is free again.
+        pub fn preparePool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) ?*Pool {
+            slot.layer = .none;
             if (slot.pool.load(.acquire, .pool)) |pool| {
                 pool.reopen(options);
-            } else {
-                const memory = self.table.metadata(@sizeOf(Pool)) orelse {
-                    slot.taken.store(0, .release, .pool_take);
-                    return status(.out_of_memory);
-                };
-                const pool: *Pool = @ptrCast(@alignCast(memory));
-                pool.* = .init(&self.table, index, &self.sleeper, options);
-                slot.pool.store(pool, .release, .pool);
+                return pool;
             }
+            const memory = self.table.metadata(@sizeOf(Pool)) orelse {
+                slot.taken.store(0, .release, .pool_take);
+                return null;
+            };
+            const pool: *Pool = @ptrCast(@alignCast(memory));
+            pool.* = .init(&self.table, index, &self.sleeper, options);
+            slot.pool.store(pool, .release, .pool);
+            return pool;
+        }
+
+        /// Opens a prepared slot; answers its number.
+        pub fn publishSlot(self: *Self, slot: *PoolSlot, index: u16) f64 {
             slot.generation = (slot.generation + 1) & 0x7FFFFF;
             if (slot.generation == 0) slot.generation = 1;
             const id = slot.generation * pools_max + index;
+            slot.closed_ns.store(0, .monotonic, .pool_closed);
+            // Release: pairs with the loads of the number: pool and layer are seen whole.
             slot.id.store(id, .release, .pool_id);
             self.clock.ensure(self);
             return @floatFromInt(id);
         }
 
         pub fn poolShared(self: *Self) u32 {
-            const slot = &self.pools[0];
+            return self.sharedSlot(0);
+        }
+
+        /// The number of the global allocator that the process shares; made at first use.
+        pub fn globalShared(self: *Self) u32 {
+            return self.sharedSlot(1);
+        }
+
+        fn sharedSlot(self: *Self, comptime index: u16) u32 {
+            const slot = &self.pools[index];
             const id = slot.id.load(.acquire, .pool_id);
             if (id != 0) return id;
             if (!self.ensureReady()) return 0;
             if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) == null)
-                _ = self.openPool(slot, 0, .{});
+                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, .{}, .{});
             var seen = slot.id.load(.acquire, .pool_id);
             while (seen == 0 and slot.taken.load(.monotonic, .pool_take) == 1) : (seen = slot.id.load(.acquire, .pool_id)) Sync.pause();
             return seen;
@@ -1117,24 +1242,37 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn poolTrim(self: *Self, thread: u32, id: u32) f64 {
-            _ = thread;
             if (self.alive.* == 0) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
+            if (self.isAttached(thread)) _ = self.pools[pool.slot].layer.trim(thread);
             return @floatFromInt(Pool.Purge.trim(pool));
         }
 
         pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
             if (self.alive.* == 0) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
-            const live = pool.live();
-            if (live != 0 and force == 0) return @floatFromInt(live);
             const slot = &self.pools[id & (pools_max - 1)];
+            const live = @max(pool.live(), slot.layer.liveObjects() -| self.parkedObjects(pool.slot));
+            if (live != 0 and force == 0) return @floatFromInt(live);
             // One closer wins; from here on allocation answers CLOSED.
             if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
             self.forgetCaches(pool.slot);
             if (live != 0) self.revokeAll(thread, pool.slot);
             self.reap();
             return 0;
+        }
+
+        /// Objects of a layer that are kept for a lease to come, or shown by an ArrayBuffer after it.
+        fn parkedObjects(self: *Self, pool_slot: u16) u64 {
+            if (self.pools[pool_slot].layer == .none) return 0;
+            var sum: u64 = 0;
+            var index: u32 = 1;
+            while (index < self.handles.end()) : (index += 1) {
+                const of = &self.handles.entry(index).payload;
+                if (of.pool != pool_slot or !of.flags.layered) continue;
+                if (self.handles.peek(index).phase == .closing) sum += 1;
+            }
+            return sum;
         }
 
         fn revokeAll(self: *Self, thread: u32, pool_slot: u16) void {
@@ -1163,11 +1301,29 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0 or slot.id.load(.acquire, .pool_id) != 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (slot.layer != .none and !self.closeLayer(slot, pool)) continue;
                 _ = Pool.Purge.trim(pool);
                 if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;
                 if (pool.live() != 0 or pool.total(.closing) != 0) continue;
                 slot.taken.store(0, .release, .pool_take);
             }
+        }
+
+        /// Takes the layer of a closed slot down once nothing of it is leased. Another thread may still be
+        /// inside a call that began before the close; it is given two looks of the background's time.
+        fn closeLayer(self: *Self, slot: *PoolSlot, pool: *Pool) bool {
+            if (pool.live() != 0 or pool.total(.closing) != 0) return false;
+            if (self.threads_attached.load(.monotonic, .threads) > 1) {
+                const now = Os.nowNs();
+                const seen = slot.closed_ns.load(.monotonic, .pool_closed);
+                if (seen == 0) slot.closed_ns.store(now, .monotonic, .pool_closed);
+                if (seen == 0 or now -| seen < closing_ns) return false;
+            }
+            if (self.reaping.swap(1, .acquire, .reap_lock) != 0) return false;
+            // Release: pairs with the acquire above, by the next who takes a layer down.
+            defer self.reaping.store(0, .release, .reap_lock);
+            if (slot.layer != .none) layered.close(slot);
+            return true;
         }
 
         // ---- the process
@@ -1178,7 +1334,6 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn trim(self: *Self, thread: u32) f64 {
-            _ = thread;
             if (self.alive.* == 0) return status(.forked);
             if (!self.ensureReady()) return 0;
             self.reclaimOwnerless();
@@ -1187,6 +1342,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.id.load(.acquire, .pool_id) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (self.isAttached(thread)) _ = slot.layer.trim(thread);
                 bytes += Pool.Purge.trim(pool);
             }
             return @floatFromInt(bytes);
@@ -1213,7 +1369,23 @@ pub fn Engine(comptime Os: type) type {
             }
         }
 
-        // ---- the face without handles
+        // ---- the faces without handles
+
+        pub inline fn objectAlloc(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+            return layered.objectAlloc(self, kind, thread, id, bytes, alignment);
+        }
+
+        pub inline fn objectFree(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+            return layered.objectFree(self, kind, thread, id, address);
+        }
+
+        pub fn objectRealloc(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, address: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
+            return layered.objectRealloc(self, kind, thread, id, address, bytes, alignment);
+        }
+
+        pub fn objectSize(self: *Self, comptime kind: layer_file.Kind, id: u32, address: ?*anyopaque) usize {
+            return layered.objectSize(self, kind, id, address);
+        }
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             if (self.warmCache(thread, id)) |cache| {
@@ -1284,7 +1456,7 @@ pub fn Engine(comptime Os: type) type {
             var bytes: u64 = @as(u64, self.handles.end()) * @sizeOf(Handles.Entry);
             bytes += @as(u64, self.table.regions_top.load(.monotonic, .top)) * @sizeOf(Table.Descriptor);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                bytes += pool.metadataBytes();
+                bytes += pool.metadataBytes() + slot.layer.metadataBytes();
             };
             return bytes;
         }
@@ -1314,7 +1486,7 @@ pub fn Engine(comptime Os: type) type {
             return if (closed == 0) .ok else .busy;
         }
 
-        inline fn status(value: Status) f64 {
+        pub inline fn status(value: Status) f64 {
             return @floatFromInt(@intFromEnum(value));
         }
 

@@ -30,6 +30,9 @@ pub const ClassStats = types.ClassStats;
 pub const PoolStats = types.PoolStats;
 pub const Stats = types.Stats;
 pub const EngineInfo = types.EngineInfo;
+pub const GlobalOptions = types.GlobalOptions;
+pub const ReclaimingOptions = types.ReclaimingOptions;
+pub const SmallOptions = types.SmallOptions;
 
 /// The numbers that abi.zig declares for callers.
 pub const block = @import("block.zig");

@@ -244,3 +244,33 @@ pub const EngineInfo = extern struct {
     /// ABI version of the leader.
     abi_version: u32,
 };
+
+/// How a global allocator is made.
+pub const GlobalOptions = extern struct {
+    /// Bytes of the sections that it takes from the system; 0: the default.
+    region_bytes: f64,
+    /// Bound in bytes as in `PoolOptions`; 0 or less: none.
+    limit_bytes: f64,
+};
+
+/// How a reclaiming allocator is made.
+pub const ReclaimingOptions = extern struct {
+    /// Longest slot: 4096 or 2097152; 0: 4096.
+    slot_bytes_max: f64,
+    /// Milliseconds between two automatic reclaims; 0: none.
+    reclaim_every_ms: f64,
+    /// Free bytes below which an automatic reclaim does nothing.
+    slack_bytes_min: f64,
+    /// Bound in bytes as in `PoolOptions`; 0 or less: none.
+    limit_bytes: f64,
+    /// Number of the pool whose memory it uses; 0: one of its own.
+    backend: u32,
+    /// 1: reclaim as soon as the kernel reports memory pressure.
+    pressure: u32,
+};
+
+/// How a small heap over a native reservation is made.
+pub const SmallOptions = extern struct {
+    /// Bytes reserved, and the most that it can hold; 0: the default.
+    limit_bytes: f64,
+};

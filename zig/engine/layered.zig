@@ -1,0 +1,309 @@
+//! Leases of a slot whose pool has a layer: where the engine's operations on them differ from those on
+//! regions and page runs. See layer.zig for what a layer is.
+//!
+//! Invariant: a lease marked `layered` has no region and no pages; its address is the layer's object,
+//! which goes back by `Layer.free` once, after the handle table has named the winner of the lease's end.
+//!
+//! Cost: an allocation is a claim of an index, the layer's alloc and the object's usable size; a free
+//! the same. Threads: any attached thread; a deallocator on any thread frees as a remote.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const regions = @import("../region/region.zig");
+const heap = @import("../heap/heap.zig");
+const types = @import("types.zig");
+const w = @import("block.zig");
+const Kind = @import("layer.zig").Kind;
+
+const Status = types.Status;
+const none = regions.none;
+const minus_one: u64 = std.math.maxInt(u64);
+const align_default = 16;
+
+pub fn Layered(comptime E: type) type {
+    const Pool = E.Pool;
+    const Slot = E.PoolSlot;
+    const Lease = E.LeaseRecord;
+    const L = E.Layer;
+    return struct {
+        /// What a request must not ask for if the layer is to serve it.
+        const special: u32 = w.option_alias | w.option_prefault | 3 << w.option_pages_shift | 3 << w.option_lock_shift;
+
+        /// The slot of that number if its layer serves the request.
+        pub inline fn slotFor(self: *E, id: u32, bytes: usize, options: u32) ?*Slot {
+            const slot = &self.pools[id & (E.pools_count - 1)];
+            if (slot.id.load(.monotonic, .pool_id) != id or bytes == 0) return null;
+            const most = slot.layer.bytesMax();
+            if (bytes > most or options & special != 0) return null;
+            if (@as(usize, 1) << @intCast(options >> w.option_align_shift & 31) > most) return null;
+            return slot;
+        }
+
+        pub fn alloc(self: *E, thread_index: u32, slot: *Slot, size: usize, options: u32) f64 {
+            const thread = self.threadAt(thread_index) orelse
+                return E.status(if (self.alive.* == 0) .forked else .foreign);
+            const pool = slot.pool.load(.acquire, .pool).?;
+            if (!pool.options.enabled) return E.status(.disabled);
+            const log2 = options >> w.option_align_shift & 31;
+            if (log2 > 30) return E.status(.out_of_range);
+            const index = self.handles.claim(&thread.handles) orelse {
+                thread.block[w.bound] = E.handles_count;
+                return E.status(.limit);
+            };
+            const alignment: usize = if (log2 == 0) align_default else @as(usize, 1) << @intCast(log2);
+            const ptr = slot.layer.alloc(thread_index, size, alignment) orelse {
+                @branchHint(.cold);
+                self.handles.recycle(&thread.handles, index);
+                return E.status(refusal(pool, thread_index, thread, size));
+            };
+            return publish(self, thread_index, thread, slot, pool, index, ptr, size, options);
+        }
+
+        /// Makes `ptr` the memory of the claimed lease.
+        pub fn publish(
+            self: *E,
+            thread_index: u32,
+            thread: *E.Thread,
+            slot: *Slot,
+            pool: *Pool,
+            index: u32,
+            ptr: [*]u8,
+            size: usize,
+            options: u32,
+        ) f64 {
+            if (options & w.option_zero != 0) ds.memory.zero(ptr[0..size]);
+            const entry = self.handles.entry(index);
+            entry.payload = .{
+                .address = @intFromPtr(ptr),
+                .bytes = size,
+                .region = none,
+                .page = 0,
+                .pages = 0,
+                .pool = pool.slot,
+                .flags = .{ .alias = false, .zero = options & w.option_zero != 0, .lock = false, .layered = true },
+                .pages_wish = 0,
+            };
+            entry.owner.store(thread.owner_word.load(.monotonic, .thread_epoch), .monotonic, .owner);
+            const usable = slot.layer.usableSize(ptr) orelse size;
+            count(pool.cacheOf(thread_index), pool, size, usable, 1);
+            describeObject(thread, &entry.payload, usable);
+            return @floatFromInt(self.handles.publish(index));
+        }
+
+        /// Why the layer got no memory: the pool is asked for one region more.
+        pub fn refusal(pool: *Pool, thread_index: u32, thread: *E.Thread, size: usize) Status {
+            var failure: heap.Failure = .{};
+            const index = pool.take(thread_index, .{ .bytes = regions.unit_bytes }, &failure) catch |err|
+                return E.report(thread, err, failure, size);
+            pool.give(thread_index, index);
+            thread.block[w.requested] = @floatFromInt(size);
+            return .out_of_memory;
+        }
+
+        fn count(cache: ?*Pool.Cache, pool: *Pool, bytes: usize, usable: usize, comptime sign: i2) void {
+            const b: u64 = if (sign > 0) bytes else 0 -% @as(u64, bytes);
+            const u: u64 = if (sign > 0) usable else 0 -% @as(u64, usable);
+            pool.addTotal(cache, .allocated_bytes, b);
+            pool.addTotal(cache, .active_bytes, u);
+            pool.addTotal(cache, .live_beside, if (sign > 0) 1 else minus_one);
+        }
+
+        /// Takes a lease out of the live figures (`-1`), or back in.
+        pub fn recount(self: *E, thread: ?u32, of: *const Lease, comptime sign: i2) void {
+            const slot = &self.pools[of.pool];
+            const pool = slot.pool.load(.acquire, .pool).?;
+            const usable = slot.layer.usableSize(@ptrFromInt(of.address)) orelse of.bytes;
+            count(if (thread) |t| pool.cacheOf(t) else null, pool, of.bytes, usable, sign);
+        }
+
+        pub fn describe(self: *E, thread: *E.Thread, of: *const Lease) void {
+            const usable = self.pools[of.pool].layer.usableSize(@ptrFromInt(of.address)) orelse of.bytes;
+            describeObject(thread, of, usable);
+        }
+
+        fn describeObject(thread: *E.Thread, of: *const Lease, usable: usize) void {
+            const block = &thread.block;
+            block[w.address] = @floatFromInt(of.address);
+            block[w.byte_length] = @floatFromInt(of.bytes);
+            block[w.capacity] = @floatFromInt(usable);
+            block[w.region] = none;
+            block[w.flags] = 0;
+        }
+
+        /// The object of a lease that is over goes back. It is out of the live figures unless `counted`.
+        pub fn release(self: *E, thread: ?u32, of: *const Lease, counted: bool) void {
+            if (counted) recount(self, thread, of, -1);
+            const slot = &self.pools[of.pool];
+            // The handle table has named one winner: a refusal here would be a damaged slab, which the
+            // layer counts.
+            slot.layer.free(thread, @ptrFromInt(of.address)) catch {};
+        }
+
+        pub fn resizeInPlace(self: *E, thread: u32, of: *Lease, size: usize) bool {
+            const slot = &self.pools[of.pool];
+            const ptr: [*]u8 = @ptrFromInt(of.address);
+            if (size == 0) return false;
+            recount(self, thread, of, -1);
+            defer recount(self, thread, of, 1);
+            if (!slot.layer.resizeInPlace(thread, ptr, size)) return false;
+            if (size > of.bytes and of.flags.zero) ds.memory.zero(ptr[of.bytes..size]);
+            of.bytes = size;
+            return true;
+        }
+
+        /// Moves a lease of any kind into an object of its slot's layer.
+        pub fn move(self: *E, thread_index: u32, thread: *E.Thread, of: *Lease, size: usize) Status {
+            const slot = &self.pools[of.pool];
+            const pool = slot.pool.load(.acquire, .pool).?;
+            const ptr = slot.layer.alloc(thread_index, size, align_default) orelse return refusal(pool, thread_index, thread, size);
+            const both = @min(size, of.bytes);
+            if (both != 0) ds.memory.copy(ptr[0..both], @as([*]const u8, @ptrFromInt(of.address))[0..both]);
+            if (of.flags.zero and size > both) ds.memory.zero(ptr[both..size]);
+            const before = of.*;
+            of.address = @intFromPtr(ptr);
+            of.bytes = size;
+            of.region = none;
+            of.page = 0;
+            of.pages = 0;
+            of.flags.layered = true;
+            recount(self, thread_index, of, 1);
+            self.releaseMoved(thread_index, before);
+            describe(self, thread, of);
+            return .ok;
+        }
+
+        // ---- slots
+
+        /// Makes a pool with a layer over it. Answers its number or a Status.
+        pub fn create(
+            self: *E,
+            comptime kind: Kind,
+            options: heap.Options,
+            layer_options: L.Of(kind).Options,
+        ) f64 {
+            if (self.alive.* == 0) return E.status(.forked);
+            if (!self.ensureReady()) return E.status(.out_of_memory);
+            self.reap();
+            for (self.pools[E.slots_fixed..], E.slots_fixed..) |*slot, i| {
+                if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) != null) continue;
+                return open(self, kind, slot, @intCast(i), options, layer_options);
+            }
+            return E.status(.limit);
+        }
+
+        /// The caller has taken the slot.
+        pub fn open(
+            self: *E,
+            comptime kind: Kind,
+            slot: *Slot,
+            index: u16,
+            options: heap.Options,
+            layer_options: L.Of(kind).Options,
+        ) f64 {
+            const T = L.Of(kind);
+            const pool = self.preparePool(slot, index, options) orelse return E.status(.out_of_memory);
+            const place = &slot.layer_memory[@intFromEnum(kind) - 1];
+            if (place.*) |old| {
+                // It reads as zero again; who still has the old number finds an empty layer.
+                const bytes = std.mem.alignForward(usize, @sizeOf(T), E.System.pageBytes());
+                if (E.System.advise(old, bytes, .dont_need) != 0) ds.memory.zero(old[0..@sizeOf(T)]);
+            } else place.* = self.table.metadata(@sizeOf(T)) orelse {
+                slot.taken.store(0, .release, .pool_take);
+                return E.status(.out_of_memory);
+            };
+            const layer: *T = @ptrCast(@alignCast(place.*.?));
+            if (!layer.init(heap.PoolBackend(Pool).of(pool), layer_options)) {
+                slot.taken.store(0, .release, .pool_take);
+                return E.status(.out_of_memory);
+            }
+            slot.layer = @unionInit(L, @tagName(kind), layer);
+            return self.publishSlot(slot, index);
+        }
+
+        /// The layer of a closed slot of which nothing is leased goes: its regions to the pool.
+        pub fn close(slot: *Slot) void {
+            const layer = slot.layer;
+            slot.layer = .none;
+            layer.deinit();
+        }
+
+        // ---- the face without handles
+
+        /// The layer of the open slot of that number, if it is of that kind.
+        inline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
+            const slot = &self.pools[id & (E.pools_count - 1)];
+            if (slot.id.load(.monotonic, .pool_id) != id) return null;
+            return switch (slot.layer) {
+                kind => |layer| layer,
+                else => null,
+            };
+        }
+
+        pub inline fn objectAlloc(self: *E, comptime kind: Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+            if (bytes -% 1 < L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max and self.isAttached(thread)) {
+                if (layerOf(self, kind, id)) |layer| {
+                    if (alignment & (alignment -% 1) != 0 and alignment != 0) return null;
+                    if (layer.alloc(thread, bytes, alignment)) |ptr| return @ptrCast(ptr);
+                }
+            }
+            return objectAllocSlow(self, kind, thread, id, bytes, alignment);
+        }
+
+        /// Longer than an object, or refused: the pool serves it, or says why not.
+        noinline fn objectAllocSlow(self: *E, comptime kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+            const thread = self.threadAt(thread_index) orelse return null;
+            const pool = self.poolOf(id) orelse return null;
+            if (layerOf(self, kind, id) == null) return null;
+            if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or alignment & (alignment -% 1) != 0) return null;
+            if (bytes <= L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max) {
+                _ = refusal(pool, thread_index, thread, bytes);
+                return null;
+            }
+            var failure: heap.Failure = .{};
+            return @ptrCast(pool.alloc(thread_index, .{ .bytes = bytes, .alignment = alignment }, &failure) catch |err| {
+                _ = E.report(thread, err, failure, bytes);
+                return null;
+            });
+        }
+
+        pub inline fn objectFree(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+            const ptr: [*]u8 = @ptrCast(address orelse return .ok);
+            const layer = layerOf(self, kind, id) orelse return .closed;
+            if (!self.isAttached(thread)) return if (self.alive.* == 0) .forked else .foreign;
+            layer.free(thread, ptr) catch |err| return switch (err) {
+                error.DoubleFree => .double_free,
+                error.Foreign => self.regionFree(thread, id, address),
+            };
+            return .ok;
+        }
+
+        /// Usable bytes of an object or region, 0 if it is none.
+        pub fn objectSize(self: *E, comptime kind: Kind, id: u32, address: ?*anyopaque) usize {
+            const ptr: [*]u8 = @ptrCast(address orelse return 0);
+            const layer = layerOf(self, kind, id) orelse return 0;
+            if (layer.usableSize(ptr)) |bytes| return bytes;
+            const index = self.table.find(@intFromPtr(ptr));
+            if (index == none) return 0;
+            const region = self.table.at(index);
+            const tenancy = region.tenancy();
+            if (region.address != @intFromPtr(ptr) or tenancy.pool != (id & (E.pools_count - 1)) or tenancy.state != .leased) return 0;
+            return Pool.pageRound(region.lease_bytes.load(.monotonic, .lease_bytes));
+        }
+
+        /// Null: the old object is as it was.
+        pub fn objectRealloc(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
+            const old: [*]u8 = @ptrCast(address orelse return objectAlloc(self, kind, thread, id, bytes, alignment));
+            const layer = layerOf(self, kind, id) orelse return null;
+            if (!self.isAttached(thread) or bytes == 0 or alignment & (alignment -% 1) != 0) return null;
+            const had = objectSize(self, kind, id, address);
+            if (had == 0) return null;
+            const aligned = alignment == 0 or @intFromPtr(old) % alignment == 0;
+            if (aligned and bytes <= L.Of(kind).bytes_max and layer.resizeInPlace(thread, old, bytes)) return address;
+            const fresh: [*]u8 = @ptrCast(objectAlloc(self, kind, thread, id, bytes, alignment) orelse return null);
+            const both = @min(had, bytes);
+            ds.memory.copy(fresh[0..both], old[0..both]);
+            _ = objectFree(self, kind, thread, id, address);
+            return @ptrCast(fresh);
+        }
+    };
+}
