@@ -3,6 +3,7 @@
  * `-Dfault=<name>` and shows that exactly the test named there turns red, and no other. A fault
  * that nothing notices, or that something else notices too, fails the run.
  */
+import { availableParallelism } from "node:os";
 import { type Fault, faults } from "../test/faults.ts";
 import { run, zigPath } from "./toolchain.ts";
 
@@ -25,10 +26,16 @@ if (unknown.length > 0) {
 const houses = ["ds.", "os.", "region.", "heap.", "engine."].map((name) => `-Dtest-filter=${name}`);
 
 let failed = 0;
-for (const fault of chosen) {
-  const problem = await tryFault(fault);
-  if (problem) failed += 1;
-  console.log(`${problem ? "FAILED" : "ok    "} ${fault.name}: ${problem ?? fault.title}`);
+const waiting = [...chosen];
+// A build uses one processor most of the time, and faults know nothing of each other.
+await Promise.all(Array.from({ length: Math.min(4, availableParallelism()) }, tryNext));
+
+async function tryNext(): Promise<void> {
+  for (let fault = waiting.shift(); fault; fault = waiting.shift()) {
+    const problem = await tryFault(fault);
+    if (problem) failed += 1;
+    console.log(`${problem ? "FAILED" : "ok    "} ${fault.name}: ${problem ?? fault.title}`);
+  }
 }
 console.log(`${chosen.length - failed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
