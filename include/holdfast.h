@@ -44,6 +44,8 @@ extern "C" {
 #define HF_BLOCK_CURRENT 12u
 /* Thread block word: the handle under `hold`, 0 if none; the engine's own. */
 #define HF_BLOCK_HELD 13u
+/* Thread block word: the handle of the last `wrap`; its caller sets 0 once the ArrayBuffer exists. */
+#define HF_BLOCK_WRAPPING 14u
 /* Flag in `block_flags`: the lease's pages are locked in memory. */
 #define HF_LEASE_LOCKED 1u
 /* Flag in `block_flags`: the lease was asked for with `option_alias`. */
@@ -489,7 +491,8 @@ double hf_alloc(uint32_t thread, uint32_t pool, double bytes, uint32_t options);
  * before. FOREIGN: never issued. FORKED. */
 hf_status_t hf_free(uint32_t thread, double handle);
 
-/* Counts one ArrayBuffer more over the lease, before it is made. FREED, FOREIGN. */
+/* Counts one ArrayBuffer more over the lease, before it is made. The block names the lease until the
+ * caller sets that word to 0; a thread that ends before takes the count back. FREED, FOREIGN. */
 hf_status_t hf_wrap(uint32_t thread, double handle);
 
 /* Keeps a lease alive while its views are ended, as a wrap without an ArrayBuffer; one at a time in

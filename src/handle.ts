@@ -23,6 +23,7 @@ import {
   BLOCK_FLAGS,
   BLOCK_REGION,
   BLOCK_REGION_EPOCH,
+  BLOCK_WRAPPING,
   LEASE_ALIAS,
   LEASE_LOCKED,
   OPTION_ALIAS,
@@ -514,7 +515,15 @@ class HandleObject implements Disposable {
     const status = hf_wrap(thread, id);
     if (status < Status.ok) throw callError(status, "Handle.view");
     try {
-      return wrap(this.#address + byteOffset, byteLength, (id & indexMask) + 1, deallocator);
+      const buffer = wrap(
+        this.#address + byteOffset,
+        byteLength,
+        (id & indexMask) + 1,
+        deallocator,
+      );
+      // A Worker that is terminated before this line leaves the count to the engine.
+      block[BLOCK_WRAPPING] = 0;
+      return buffer;
     } catch (error) {
       hf_unwrap(thread, id);
       throw error;
@@ -607,6 +616,7 @@ class HandleObject implements Disposable {
       }
       // One wrap more keeps the region from everybody until the buffer's new owner lets go.
       const wrapped = hf_wrap(thread, id);
+      block[BLOCK_WRAPPING] = 0;
       if (wrapped === Status.forked) throw callError(wrapped, "Handle.free", this.free);
       this.#end();
       if (wrapped < Status.ok) return "freed";

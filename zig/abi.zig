@@ -46,6 +46,8 @@ pub const block_bound: u32 = 11;
 pub const block_current: u32 = 12;
 /// Thread block word: the handle under `hold`, 0 if none; the engine's own.
 pub const block_held: u32 = 13;
+/// Thread block word: the handle of the last `wrap`; its caller sets 0 once the ArrayBuffer exists.
+pub const block_wrapping: u32 = 14;
 /// Flag in `block_flags`: the lease's pages are locked in memory.
 pub const lease_locked: u32 = 1;
 /// Flag in `block_flags`: the lease was asked for with `option_alias`.
@@ -147,7 +149,8 @@ pub fn free(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.free(thread, handle);
 }
 
-/// Counts one ArrayBuffer more over the lease, before it is made. FREED, FOREIGN.
+/// Counts one ArrayBuffer more over the lease, before it is made. The block names the lease until the
+/// caller sets that word to 0; a thread that ends before takes the count back. FREED, FOREIGN.
 pub fn wrap(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.wrap(thread, handle);
 }

@@ -18,6 +18,8 @@ pub const bound = 11;
 pub const current = 12;
 /// The handle that the thread holds through the end of its views, 0 if none.
 pub const held = 13;
+/// The handle over which an ArrayBuffer is being made, 0 if none.
+pub const wrapping = 14;
 
 pub const lease_locked: u32 = 1;
 pub const lease_alias: u32 = 2;

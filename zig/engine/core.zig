@@ -353,6 +353,10 @@ pub fn Engine(comptime Os: type) type {
             // JavaScript was stopped between `hold` and `unhold`: nobody will end it but we.
             const held = self.threads[thread].block[w.held];
             if (held != 0) _ = self.unhold(thread, held);
+            // The same between `wrap` and its ArrayBuffer.
+            const wrapping = self.threads[thread].block[w.wrapping];
+            self.threads[thread].block[w.wrapping] = 0;
+            if (wrapping != 0) _ = self.unwrap(thread, wrapping);
             const word = self.ownerWord(thread);
             var index: u32 = 1;
             while (index < self.handles.end()) : (index += 1) {
@@ -683,9 +687,9 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn wrap(self: *Self, thread: u32, handle: f64) Status {
-            _ = thread;
             const number = handleFrom(handle) orelse return .foreign;
             self.handles.addWrap(number) catch |err| return wrong(err);
+            if (self.threadAt(thread)) |own| own.block[w.wrapping] = handle;
             return .ok;
         }
 
@@ -694,6 +698,7 @@ pub fn Engine(comptime Os: type) type {
         pub fn hold(self: *Self, thread_index: u32, handle: f64) Status {
             const thread = self.threadAt(thread_index) orelse return .foreign;
             const result = self.wrap(thread_index, handle);
+            thread.block[w.wrapping] = 0;
             if (result == .ok) thread.block[w.held] = handle;
             return result;
         }
@@ -706,7 +711,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn unwrap(self: *Self, thread: u32, handle: f64) Status {
-            _ = thread;
+            if (self.threadAt(thread)) |own| own.block[w.wrapping] = 0;
             const number = handleFrom(handle) orelse return .foreign;
             const had = self.handles.cancelWrap(number) catch |err| return wrong(err);
             return if (had) .ok else .foreign;
@@ -720,6 +725,11 @@ pub fn Engine(comptime Os: type) type {
 
         fn dropWrap(self: *Self, index: u32) void {
             const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
+            if (self.callerIf(owner)) |own| {
+                // The ArrayBuffer was made, and goes before JavaScript said so.
+                const wrapping = &self.threads[own].block[w.wrapping];
+                if (wrapping.* != 0 and Handles.indexOf(@intCast(wholeOf(wrapping.*))) == index) wrapping.* = 0;
+            }
             switch (self.handles.dropWrap(index)) {
                 .still => {},
                 .finished => {

@@ -1,5 +1,5 @@
 //! Slots with a layer, on the real system: small leases come from the layer, special and long ones from
-//! the pool, and everything goes back whoever frees it and however the slot ends.
+//! the pool, and everything goes back whoever frees it and however slot or thread ends.
 
 const std = @import("std");
 const testing = std.testing;
@@ -142,4 +142,28 @@ test "threads free each other's small leases, end with leases in hand, and every
     try testing.expectEqual(0, figures(id).live_handles);
     try testing.expectEqual(0, figures(id).allocated_bytes);
     try testing.expectEqual(0, engine.poolClose(thread, id, 0));
+}
+
+test "threads that end between a wrap and its ArrayBuffer leave nothing behind" {
+    defer engine.deinit();
+    const keeper: u32 = @intFromFloat(engine.threadAttach());
+    const pool = engine.poolShared();
+    const Ending = struct {
+        fn run(of: u32, is_made: bool) void {
+            const thread: u32 = @intFromFloat(engine.threadAttach());
+            const handle = engine.alloc(thread, of, 5000, 0);
+            std.debug.assert(engine.wrap(thread, handle) == .ok);
+            // Made and collected: its deallocator came before the thread's end.
+            if (is_made) engine.wrapDropped((@as(usize, @intFromFloat(handle)) & 0xFF_FFFF) + 1);
+            _ = engine.threadDetach(thread);
+        }
+    };
+    for ([_]bool{ false, true }) |is_made| {
+        const ending = try std.Thread.spawn(.{}, Ending.run, .{ pool, is_made });
+        ending.join();
+        var out: types.Stats = undefined;
+        try testing.expectEqual(.ok, engine.stats(&out, 0));
+        try testing.expectEqual(0, out.live_handles + out.closing_handles);
+    }
+    _ = engine.threadDetach(keeper);
 }
