@@ -438,6 +438,11 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     return address(range.first);
 }
 
+/// The fake's low addresses are like any: it has no room below four gigabytes.
+pub fn reserveLow(bytes: usize, errno: *u16) ?[*]u8 {
+    return reserve(bytes, os.large_page_bytes, errno);
+}
+
 pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
     std.debug.assert(bytes > 0 and bytes % os.large_page_bytes == 0);
     acquire();

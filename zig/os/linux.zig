@@ -86,6 +86,31 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     return if (errno.* == 0) result else null;
 }
 
+/// Below it the kernel may refuse (vm.mmap_min_addr), and programs that are not relocatable lie.
+const low_start: usize = 64 << 20;
+const low_step: usize = 16 << 20;
+
+/// See `os.Primitives`. Asks for one place after another, at most 252; never takes what is there.
+pub fn reserveLow(bytes: usize, errno: *u16) ?[*]u8 {
+    var flags = anonymous;
+    flags.FIXED_NOREPLACE = true;
+    errno.* = os.Errno.no_memory;
+    var start = low_start;
+    while (start + bytes <= os.low_bound) : (start += low_step) {
+        const result = linux.mmap(@ptrFromInt(start), bytes, .{ .READ = true, .WRITE = true }, flags, -1, 0);
+        const refused = code(result);
+        if (refused != 0) {
+            if (refused == os.Errno.exists) continue;
+            errno.* = refused;
+            return null;
+        }
+        // Before 4.17 the flag is unknown, and the address a wish.
+        if (result == start) return @ptrFromInt(start);
+        _ = unmap(@ptrFromInt(result), bytes);
+    }
+    return null;
+}
+
 /// MAP_HUGE_2MB: the page's log2 in the upper six bits of the flags.
 const huge_flags: linux.MAP = @bitCast(@as(u32, @bitCast(linux.MAP{
     .TYPE = .PRIVATE,
@@ -425,6 +450,23 @@ test "reserved memory is aligned, zeroed, writable and not resident until touche
         try testing.expectEqual(pageBytes(), residentBytes(ptr, bytes));
         try testing.expectEqual(0, ptr[0]);
     }
+}
+
+test "low memory is aligned, below the bound, apart, and refused when there is no room" {
+    var errno: u16 = 0;
+    const bytes = 32 << 20;
+    const first = reserveLow(bytes, &errno).?;
+    defer testing.expectEqual(0, unmap(first, bytes)) catch unreachable;
+    const second = reserveLow(bytes, &errno).?;
+    defer testing.expectEqual(0, unmap(second, bytes)) catch unreachable;
+    for ([_][*]u8{ first, second }) |ptr| {
+        try testing.expect(@intFromPtr(ptr) + bytes <= os.low_bound);
+        try testing.expect(std.mem.isAligned(@intFromPtr(ptr), os.large_page_bytes));
+        try testing.expectEqual(0, ptr[bytes - 1]);
+    }
+    try testing.expect(@intFromPtr(second) >= @intFromPtr(first) + bytes);
+    try testing.expectEqual(null, reserveLow(1 << 32, &errno));
+    try testing.expectEqual(os.Errno.no_memory, errno);
 }
 
 test "a reservation that no machine has is an errno" {

@@ -83,6 +83,13 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     return @ptrFromInt(start);
 }
 
+/// The lowest four gigabytes belong to no process here.
+pub fn reserveLow(bytes: usize, errno: *u16) ?[*]u8 {
+    _ = bytes;
+    errno.* = os.Errno.unsupported;
+    return null;
+}
+
 pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
     _ = bytes;
     errno.* = os.Errno.unsupported;

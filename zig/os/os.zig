@@ -19,6 +19,7 @@
 //! | primitive          | system call          | a refusal is                                     |
 //! | ------------------ | -------------------- | ------------------------------------------------ |
 //! | reserve            | mmap                 | falls back to fewer regions; of one: fatal     |
+//! | reserveLow         | mmap                 | fatal to the low section that was asked for      |
 //! | mapHuge            | mmap, madvise        | fatal for "hugetlb"; "auto" falls back to huge   |
 //! | unmap              | munmap               | counted; pages given back, range kept for later  |
 //! | .huge              | madvise              | falls back to base pages, counted                |
@@ -128,6 +129,8 @@ pub const Errno = struct {
     pub const again: u16 = 11;
     pub const no_memory: u16 = 12;
     pub const fault: u16 = 14;
+    /// The addresses are taken.
+    pub const exists: u16 = 17;
     pub const invalid: u16 = 22;
     /// The system has no such primitive.
     pub const unsupported: u16 = 38;
@@ -153,6 +156,9 @@ pub fn check(comptime Os: type) void {
     }
 }
 
+/// Where `reserveLow` ends: what devices and formats with 32-bit addresses reach.
+pub const low_bound: u64 = 1 << 32;
+
 /// The interface: one field for each primitive, its type the primitive's, its comment the contract.
 const Primitives = struct {
     /// Bytes of a base page: a power of two of at least 4096, the same for the life of the process.
@@ -163,6 +169,10 @@ const Primitives = struct {
     /// and is unmapped by `unmap` in whole or in parts; or null with `errno` set and nothing
     /// mapped.
     reserve: fn (bytes: usize, alignment: usize, errno: *u16) ?[*]u8,
+
+    /// As `reserve`, aligned to `large_page_bytes`, with every address below `low_bound`. Null with
+    /// `errno` also where the system has no free addresses there.
+    reserveLow: fn (bytes: usize, errno: *u16) ?[*]u8,
 
     /// Maps and populates explicit large pages. `bytes` is a multiple of `large_page_bytes`, the
     /// result is aligned to it, zeroed and resident. A shortage is null with `errno` set here,

@@ -19,6 +19,12 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
     return null;
 }
 
+pub fn reserveLow(bytes: usize, errno: *u16) ?[*]u8 {
+    _ = bytes;
+    errno.* = os.Errno.unsupported;
+    return null;
+}
+
 pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
     return reserve(bytes, os.large_page_bytes, errno);
 }
