@@ -109,8 +109,8 @@ pub fn Clock(comptime Engine: type) type {
                     next = @min(next orelse due.*, due.*);
                     continue;
                 }
-                if (slot.id.load(.acquire, .pool_id) != 0) slot.layer.tick();
-                if (Engine.Pool.Purge.tick(pool) == .clean) {
+                const ages = tickLayer(slot, now, interval);
+                if (Engine.Pool.Purge.tick(pool) == .clean and !ages) {
                     due.* = 0;
                     continue;
                 }
@@ -122,11 +122,22 @@ pub fn Clock(comptime Engine: type) type {
             return next;
         }
 
+        /// Ticks the layer of an open slot. True while something of it ages, and for a second after: one
+        /// that is emptied and filled again all the time must not wake the thread each time.
+        fn tickLayer(slot: *Engine.PoolSlot, now: u64, interval: u64) bool {
+            if (slot.id.load(.acquire, .pool_id) == 0 or slot.layer == .none) return false;
+            slot.layer.tick();
+            if (slot.layer.ages()) slot.aged_ns = now;
+            return now -| slot.aged_ns < 10 * interval;
+        }
+
         fn dirty(engine: *Engine) bool {
             for (&engine.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (pool.clock.get(.wanted) != 0 and Engine.Pool.Purge.hasWork(pool)) return true;
+                if (pool.clock.get(.wanted) == 0) continue;
+                if (Engine.Pool.Purge.hasWork(pool)) return true;
+                if (slot.id.load(.acquire, .pool_id) != 0 and slot.layer.ages()) return true;
             }
             return false;
         }

@@ -122,9 +122,11 @@ pub fn Engine(comptime Os: type) type {
             /// What serves small requests; set while the slot has no number, or before it is published.
             layer: Layer = .none,
             /// Memory of each kind of layer that this slot has ever had.
-            layer_memory: [3]?[*]u8 = @splat(null),
+            layer_memory: [layer_file.kinds]?[*]u8 = @splat(null),
             /// When the background saw the slot closed, for a layer that others may still be inside.
             closed_ns: Sync.Atomic(u64) = .init(0),
+            /// When the background last saw that something of the layer ages.
+            aged_ns: u64 = 0,
         };
 
         pub const Thread = struct {
@@ -209,7 +211,7 @@ pub fn Engine(comptime Os: type) type {
                 slot.layer.deinit();
                 pool.deinit();
                 self.table.release(@ptrCast(pool), @sizeOf(Pool));
-                inline for (1..4) |kind| if (slot.layer_memory[kind - 1]) |memory|
+                inline for (1..layer_file.kinds + 1) |kind| if (slot.layer_memory[kind - 1]) |memory|
                     self.table.release(memory, @sizeOf(Layer.Of(@enumFromInt(kind))));
             };
             if (self.alive_page) |page| self.table.release(page, Os.pageBytes());
@@ -1157,7 +1159,7 @@ pub fn Engine(comptime Os: type) type {
         pub fn globalCreate(self: *Self, options: *const types.GlobalOptions) f64 {
             const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
             const region_bytes = integer(options.region_bytes) orelse return status(.invalid_argument);
-            return layered.create(self, .global, pool, if (region_bytes == 0) .{} else .{ .region_bytes = region_bytes });
+            return layered.create(self, .global, pool, .{ .region_bytes = region_bytes });
         }
 
         /// The options of a pool under a layer; null if the bound is no number of bytes.
@@ -1215,7 +1217,7 @@ pub fn Engine(comptime Os: type) type {
             if (id != 0) return id;
             if (!self.ensureReady()) return 0;
             if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) == null)
-                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, .{}, .{});
+                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, .{}, .{ .region_bytes = 0 });
             var seen = slot.id.load(.acquire, .pool_id);
             while (seen == 0 and slot.taken.load(.monotonic, .pool_take) == 1) : (seen = slot.id.load(.acquire, .pool_id)) Sync.pause();
             return seen;

@@ -16,27 +16,22 @@
 const std = @import("std");
 const heap = @import("../heap/heap.zig");
 
-pub const Kind = enum(u8) { none, global, reclaiming, small };
+pub const Kind = enum(u8) { none, global };
+pub const kinds = std.meta.fields(Kind).len - 1;
 
 /// The layers over a pool of type `Pool`.
 pub fn Layer(comptime Pool: type) type {
     return union(Kind) {
         none,
         global: *Global,
-        reclaiming: *Reclaiming,
-        small: *Small,
 
         const Self = @This();
-        pub const Global = heap.GlobalLayer(Pool.System, Pool.Synchronisation);
-        pub const Reclaiming = heap.ReclaimingLayer(Pool.System, Pool.Synchronisation);
-        pub const Small = heap.SmallLayer(Pool.System, Pool.Synchronisation);
+        pub const Global = heap.Global(.{ .Sync = Pool.Synchronisation, .owners_max = heap.threads_max });
 
         pub fn Of(comptime kind: Kind) type {
             return switch (kind) {
                 .none => void,
                 .global => Global,
-                .reclaiming => Reclaiming,
-                .small => Small,
             };
         }
 
@@ -96,6 +91,14 @@ pub fn Layer(comptime Pool: type) type {
                 .none => {},
                 inline else => |layer| layer.tick(),
             }
+        }
+
+        /// Something is left that time alone gives back.
+        pub fn ages(self: Self) bool {
+            return switch (self) {
+                .none => false,
+                inline else => |layer| layer.ages(),
+            };
         }
 
         pub fn deinit(self: Self) void {

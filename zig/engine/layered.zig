@@ -90,11 +90,13 @@ pub fn Layered(comptime E: type) type {
             return @floatFromInt(self.handles.publish(index));
         }
 
-        /// Why the layer got no memory: the pool is asked for one region more.
+        /// Why the layer got no memory: the pool is asked for as much as a layer asks at least.
         pub fn refusal(pool: *Pool, thread_index: u32, thread: *E.Thread, size: usize) Status {
             var failure: heap.Failure = .{};
-            const index = pool.take(thread_index, .{ .bytes = regions.unit_bytes }, &failure) catch |err|
+            const index = pool.take(thread_index, .{ .bytes = 2 * regions.unit_bytes + size }, &failure) catch |err| {
+                failure.requested = size;
                 return E.report(thread, err, failure, size);
+            };
             pool.give(thread_index, index);
             thread.block[w.requested] = @floatFromInt(size);
             return .out_of_memory;
@@ -137,6 +139,13 @@ pub fn Layered(comptime E: type) type {
             // The handle table has named one winner: a refusal here would be a damaged slab, which the
             // layer counts.
             slot.layer.free(thread, @ptrFromInt(of.address)) catch {};
+            wakeToAge(self, slot);
+        }
+
+        /// The background sleeps once nothing ages; whoever makes something age wakes it.
+        inline fn wakeToAge(self: *E, slot: *Slot) void {
+            if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return;
+            if (slot.layer.ages()) self.sleeper.wake();
         }
 
         pub fn resizeInPlace(self: *E, thread: u32, of: *Lease, size: usize) bool {
@@ -203,11 +212,8 @@ pub fn Layered(comptime E: type) type {
             const T = L.Of(kind);
             const pool = self.preparePool(slot, index, options) orelse return E.status(.out_of_memory);
             const place = &slot.layer_memory[@intFromEnum(kind) - 1];
-            if (place.*) |old| {
-                // It reads as zero again; who still has the old number finds an empty layer.
-                const bytes = std.mem.alignForward(usize, @sizeOf(T), E.System.pageBytes());
-                if (E.System.advise(old, bytes, .dont_need) != 0) ds.memory.zero(old[0..@sizeOf(T)]);
-            } else place.* = self.table.metadata(@sizeOf(T)) orelse {
+            // What `deinit` left reads as zero; who still has the old number finds an empty layer.
+            if (place.* == null) place.* = self.table.metadata(@sizeOf(T)) orelse {
                 slot.taken.store(0, .release, .pool_take);
                 return E.status(.out_of_memory);
             };
@@ -274,6 +280,10 @@ pub fn Layered(comptime E: type) type {
                 error.DoubleFree => .double_free,
                 error.Foreign => self.regionFree(thread, id, address),
             };
+            if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
+                @branchHint(.unlikely);
+                wakeToAge(self, &self.pools[id & (E.pools_count - 1)]);
+            }
             return .ok;
         }
 

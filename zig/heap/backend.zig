@@ -93,7 +93,12 @@ pub fn PoolBackend(comptime Pool: type) type {
             const pool: *Pool = @ptrCast(@alignCast(context));
             var failure: @import("large_pool.zig").Failure = .{};
             // Regions are taken through a thread's cache.
-            const index = pool.take(thread orelse return null, .{ .bytes = bytes, .alignment = alignment }, &failure) catch return null;
+            const index = pool.take(thread orelse return null, .{
+                .bytes = bytes,
+                .alignment = alignment,
+                // Of a large page that is used in part all would be resident.
+                .kind = if (bytes < regions.unit_bytes) .base else null,
+            }, &failure) catch return null;
             const region = pool.table.at(index);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
             region.become(.backing);

@@ -72,6 +72,7 @@ pub fn Global(comptime config: Config) type {
         owners: [config.owners_max + 1]Owner,
         state: Sync.Atomic(u32),
         backend: ?Backend,
+        region_bytes: usize,
         buddy: Buddy,
         /// Guards records that are free, and the arena of metadata.
         lock: config.Lock,
@@ -148,17 +149,20 @@ pub fn Global(comptime config: Config) type {
         const Chunk = struct { next: ?*Chunk, bytes: usize };
         const chunk_alignment = 4096;
 
-        pub const Options = struct {};
+        pub const Options = struct {
+            /// Bytes of a section, rounded up to units; 0: by what is in use.
+            region_bytes: usize = 0,
+        };
 
         // --- Beginning and end
 
         /// Memory of `self` is zeroed. False: it is in use already.
         pub fn init(self: *Self, backend: ?Backend, options: Options) bool {
-            _ = options;
             // Acquire: pairs with the release in deinit. Of two who initialise at once one wins, and a
             // second call never touches a heap in use.
             if (self.state.cmpxchg(0, @intFromEnum(State.initialising), .acquire, .monotonic, .global_init) != null) return false;
             self.backend = backend;
+            self.region_bytes = @min(options.region_bytes, std.math.maxInt(isize));
             self.buddy = .{};
             // Release: pairs with the acquire of whoever asks; a thread that sees `ready` sees a heap.
             self.state.store(@intFromEnum(State.ready), .release, .global_ready);
@@ -717,7 +721,8 @@ pub fn Global(comptime config: Config) type {
             const least_units = std.mem.alignForward(usize, least, unit_bytes);
             const grown = self.sections_bytes.load(.monotonic, .global_sections_load) / 4;
             const bounded = std.math.clamp(grown, config.section_bytes_min, config.section_bytes_max);
-            var bytes = @max(least_units, std.math.floorPowerOfTwo(usize, bounded));
+            const wished = if (self.region_bytes != 0) std.mem.alignForward(usize, self.region_bytes, unit_bytes) else std.math.floorPowerOfTwo(usize, bounded);
+            var bytes = @max(least_units, wished);
             const span = while (true) {
                 if (backend.take(thread, bytes, unit_bytes)) |span| break span;
                 if (bytes == least_units) return null;
@@ -787,6 +792,16 @@ pub fn Global(comptime config: Config) type {
             const idle = self.idle_ticks.load(.monotonic, .global_idle_load) +| 1;
             self.idle_ticks.store(idle, .monotonic, .global_idle);
             if (idle >= ticks_section) _ = self.giveSections(null);
+        }
+
+        /// Whether ticks have something left to give back.
+        pub fn ages(self: *Self) bool {
+            if (!self.isReady()) return false;
+            for (self.ownersInUse()) |*each| {
+                if (@atomicLoad(u32, &each.spares_count, .monotonic) != 0) return true;
+            }
+            return self.idle_ticks.load(.monotonic, .global_idle_load) < ticks_section and
+                self.sections_bytes.load(.monotonic, .global_sections_load) != 0;
         }
 
         // --- Sizes
@@ -934,6 +949,20 @@ pub fn Global(comptime config: Config) type {
             out.sections = @floatFromInt(runs.sections);
             out.refusals = @floatFromInt(runs.refusals);
             return out;
+        }
+
+        /// Slots and runs of pages that are out.
+        pub fn liveObjects(self: *Self) u64 {
+            if (!self.isReady()) return 0;
+            const now = self.figures();
+            const runs = self.buddy.figures();
+            const others: u64 = @intFromFloat(now.slabs);
+            return @as(u64, @intFromFloat(now.slots_live)) + (runs.allocations -| runs.frees -| others);
+        }
+
+        /// Bytes of bookkeeping beside the backing: what has been touched.
+        pub fn metadataBytes(self: *Self) u64 {
+            return @as(u64, self.owners_used.load(.monotonic, .global_owners) + 1) * @sizeOf(Owner);
         }
 
         pub fn resetPeak(self: *Self) void {

@@ -48,6 +48,3 @@ pub const SmallOptions = small_heap.Options;
 pub const SmallStatistics = small_heap.Statistics;
 pub const LinearMemory = @import("small_host.zig").LinearMemory;
 pub const Reservation = @import("small_host.zig").Reservation;
-pub const GlobalLayer = @import("stub_layer.zig").StubLayer;
-pub const ReclaimingLayer = @import("stub_layer.zig").StubLayer;
-pub const SmallLayer = @import("stub_layer.zig").StubLayer;
