@@ -109,7 +109,7 @@ pub fn Clock(comptime Engine: type) type {
                     next = @min(next orelse due.*, due.*);
                     continue;
                 }
-                const ages = tickLayer(slot, now, interval);
+                const ages = tickLayer(engine, slot, now, interval);
                 if (Engine.Pool.Purge.tick(pool) == .clean and !ages) {
                     due.* = 0;
                     continue;
@@ -124,10 +124,9 @@ pub fn Clock(comptime Engine: type) type {
 
         /// Ticks the layer of an open slot. True while something of it ages, and for a second after: one
         /// that is emptied and filled again all the time must not wake the thread each time.
-        fn tickLayer(slot: *Engine.PoolSlot, now: u64, interval: u64) bool {
+        fn tickLayer(engine: *Engine, slot: *Engine.PoolSlot, now: u64, interval: u64) bool {
             if (slot.id.load(.acquire, .pool_id) == 0 or slot.layer == .none) return false;
-            slot.layer.tick();
-            if (slot.layer.ages()) slot.aged_ns = now;
+            if (Engine.layered.tick(engine, slot)) slot.aged_ns = now;
             return now -| slot.aged_ns < 10 * interval;
         }
 
@@ -137,7 +136,7 @@ pub fn Clock(comptime Engine: type) type {
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
                 if (pool.clock.get(.wanted) == 0) continue;
                 if (Engine.Pool.Purge.hasWork(pool)) return true;
-                if (slot.id.load(.acquire, .pool_id) != 0 and slot.layer.ages()) return true;
+                if (Engine.layered.ages(engine, slot)) return true;
             }
             return false;
         }

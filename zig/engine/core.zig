@@ -81,8 +81,8 @@ pub fn Engine(comptime Os: type) type {
         alive_page: ?[*]u8 = null,
         pending_tokens: Sync.Atomic(u64) = .init(0),
         leaked_handles: Sync.Atomic(u64) = .init(0),
-        /// 1 while a thread takes a layer down.
-        reaping: Sync.Atomic(u32) = .init(0),
+        /// Held by who takes a layer down, lets it age or looks at all of it.
+        layers: regions.SpinLock(Sync) = .{},
         /// Live leases without memory, which no pool counts.
         empty_leases: Sync.Atomic(u64) = .init(0),
 
@@ -93,7 +93,7 @@ pub fn Engine(comptime Os: type) type {
         pub const Handles = ds.HandleTable(Sync, Lease);
         pub const Layer = layer_file.Layer(Pool);
         pub const LeaseRecord = Lease;
-        const layered = layered_file.Layered(Self);
+        pub const layered = layered_file.Layered(Self);
         pub const pools_count = pools_max;
         pub const handles_count = handles_max;
         /// Slots of the pools that the process shares: the large pool and the global allocator.
@@ -1264,7 +1264,7 @@ pub fn Engine(comptime Os: type) type {
             if (self.alive.* == 0) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
             const slot = &self.pools[id & (pools_max - 1)];
-            const live = @max(pool.live(), slot.layer.liveObjects() -| self.parkedObjects(pool.slot));
+            const live = @max(pool.live(), layered.liveObjects(self, slot) -| self.parkedObjects(pool.slot));
             if (live != 0 and force == 0) return @floatFromInt(live);
             // One closer wins; from here on allocation answers CLOSED.
             if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
@@ -1331,9 +1331,8 @@ pub fn Engine(comptime Os: type) type {
                 if (seen == 0) slot.closed_ns.store(now, .monotonic, .pool_closed);
                 if (seen == 0 or now -| seen < closing_ns) return false;
             }
-            if (self.reaping.swap(1, .acquire, .reap_lock) != 0) return false;
-            // Release: pairs with the acquire above, by the next who takes a layer down.
-            defer self.reaping.store(0, .release, .reap_lock);
+            self.layers.acquire();
+            defer self.layers.release();
             if (slot.layer != .none) layered.close(slot);
             return true;
         }

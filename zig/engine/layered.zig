@@ -226,6 +226,29 @@ pub fn Layered(comptime E: type) type {
             return self.publishSlot(slot, index);
         }
 
+        pub fn liveObjects(self: *E, slot: *Slot) u64 {
+            if (slot.layer == .none) return 0;
+            self.layers.acquire();
+            defer self.layers.release();
+            return slot.layer.liveObjects();
+        }
+
+        /// Ticks the layer of a slot if it is open. True while something of it ages.
+        pub fn tick(self: *E, slot: *Slot) bool {
+            self.layers.acquire();
+            defer self.layers.release();
+            if (slot.id.load(.acquire, .pool_id) == 0) return false;
+            slot.layer.tick();
+            return slot.layer.ages();
+        }
+
+        pub fn ages(self: *E, slot: *Slot) bool {
+            if (slot.layer == .none) return false;
+            self.layers.acquire();
+            defer self.layers.release();
+            return slot.id.load(.acquire, .pool_id) != 0 and slot.layer.ages();
+        }
+
         /// The layer of a closed slot of which nothing is leased goes: its regions to the pool.
         pub fn close(slot: *Slot) void {
             const layer = slot.layer;

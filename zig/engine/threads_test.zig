@@ -87,7 +87,7 @@ const Stress = struct {
     }
 };
 
-var shared: Stress = .{};
+var shared: Stress align(128) = .{};
 
 test "four threads lease, hand over and free, and every counter balances" {
     const stress = &shared;

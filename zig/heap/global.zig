@@ -377,7 +377,8 @@ pub fn Global(comptime config: Config) type {
                 if (room and owner.spares_count < spares_max) {
                     slab.next = owner.spares;
                     owner.spares = slab;
-                    owner.spares_count += 1;
+                    // Written under the lock, read by `ages` without it.
+                    @atomicStore(u32, &owner.spares_count, owner.spares_count + 1, .monotonic);
                     owner.spares_bytes += bytes;
                     return;
                 }
@@ -395,7 +396,7 @@ pub fn Global(comptime config: Config) type {
                 while (link.*) |slab| : (link = &slab.next) {
                     if (slab.span_shift != classes[class].span_shift) continue;
                     link.* = slab.next;
-                    owner.spares_count -= 1;
+                    @atomicStore(u32, &owner.spares_count, owner.spares_count - 1, .monotonic);
                     owner.spares_bytes -= @as(usize, 1) << @intCast(slab.span_shift);
                     slab.next = null;
                     break :blk slab;
@@ -428,7 +429,7 @@ pub fn Global(comptime config: Config) type {
                 }
                 const first = owner.spares;
                 owner.spares = null;
-                owner.spares_count = 0;
+                @atomicStore(u32, &owner.spares_count, 0, .monotonic);
                 owner.spares_bytes = 0;
                 break :blk first;
             };
