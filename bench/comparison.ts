@@ -3,13 +3,15 @@
 
 export type Verdict = "ok" | "short" | "info" | "skipped" | "failed";
 
+export type Unit = "ns" | "MiB" | "KiB" | "instructions";
+
 export interface Comparison {
   row: string;
   /** The work done, with its size: "pair, 2 MiB". */
   work: string;
   /** The opponent with its version. */
   against: string;
-  unit: "ns" | "MiB";
+  unit: Unit;
   /** Medians over the repetitions; absent when the line was skipped or failed. */
   ours?: number;
   theirs?: number;
@@ -28,7 +30,7 @@ export interface Measured {
   row: string;
   work: string;
   against: string;
-  unit?: "ns" | "MiB";
+  unit?: Unit;
   ours: readonly number[];
   theirs: readonly number[];
   target?: number | undefined;

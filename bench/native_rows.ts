@@ -21,6 +21,8 @@ export interface Options {
   work?: string | undefined;
   /** Only these opponents. */
   peers?: readonly string[] | undefined;
+  /** Write the counted instructions down as the committed ones. */
+  record?: boolean;
 }
 
 /** Who is measured beside holdfast where regions are allocated. */

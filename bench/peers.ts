@@ -8,7 +8,7 @@ import type { RegistryPeer } from "./build.ts";
 import { buildHarness, buildPeer, findDebianLibrary } from "./build.ts";
 import { median, shuffled } from "./comparison.ts";
 
-export type Face = "holdfast" | `holdfast_${"global" | "linked" | "reclaiming" | "slab"}`;
+export type Face = "holdfast" | `holdfast_${"global" | "linked" | "reclaiming" | "slab" | "lease"}`;
 /** Allocators that need no compiler of another language. */
 export const readyPeers = ["glibc", "smp", "jemalloc", "tcmalloc"] as const;
 export type PeerName = Face | (typeof readyPeers)[number] | RegistryPeer;
@@ -45,6 +45,7 @@ export function findPeer(name: PeerName): Source {
     case "holdfast_linked":
     case "holdfast_reclaiming":
     case "holdfast_slab":
+    case "holdfast_lease":
       return { name, path: ensureLibrary() };
     case "glibc":
     case "smp":

@@ -98,6 +98,7 @@ function cells(one: Comparison): string[] {
 
 function figure(value: number | undefined, unit: string): string {
   if (value === undefined) return "";
+  if (unit === "instructions") return `${value.toFixed(1)} ins`;
   if (unit !== "ns") return `${value.toFixed(1)} ${unit}`;
   if (value < 1000) return `${value.toFixed(1)} ns`;
   if (value < 1e6) return `${(value / 1000).toFixed(2)} us`;

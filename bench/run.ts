@@ -2,6 +2,7 @@
 //
 //     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
 //                         [--markdown file] [--smoke] [--list] [--work text] [--peers a,b]
+//                         [--record]
 //
 // Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no
 // judged line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke
@@ -11,6 +12,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ensureLibrary } from "../scripts/library-build.ts";
 import { type Comparison, failed } from "./comparison.ts";
+import { instructionRow } from "./instructions.ts";
 import { idleRow, type Options, timedRow } from "./native_rows.ts";
 import { objectRow } from "./object_rows.ts";
 import { changes, line, machine, markdown, type Report, table } from "./report.ts";
@@ -34,6 +36,12 @@ function runRow(row: RowName, options: Options): Promise<Comparison[]> {
       return objectRow(row, options);
     case "N10":
       return idleRow(options);
+    case "I1":
+    case "I2":
+    case "I3":
+    case "I4":
+    case "I5":
+      return instructionRow(row, options);
     default:
       return typeScriptRow(row, options);
   }
@@ -65,6 +73,7 @@ const { values, positionals } = parseArgs({
     seed: { type: "string" },
     work: { type: "string" },
     peers: { type: "string" },
+    record: { type: "boolean", default: false },
     smoke: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
   },
@@ -84,6 +93,7 @@ if (!Number.isInteger(rounds) || rounds < 1 || !Number.isInteger(seed)) {
   process.exit(2);
 }
 
+const { work, record } = values;
 const peers = values.peers?.split(",");
 
 // One library for the whole run, also for the processes that the rows start.
@@ -101,7 +111,7 @@ console.log(`rounds ${rounds}, seed ${seed}, ${JSON.stringify(report.machine)}`)
 for (const row of chosenRows(positionals)) {
   let comparisons: Comparison[];
   try {
-    comparisons = await runRow(row, { rounds, smoke, seed, work: values.work, peers });
+    comparisons = await runRow(row, { rounds, smoke, seed, work, peers, record });
   } catch (error) {
     comparisons = [failed(row, "", "", String(error))];
   }

@@ -1,4 +1,4 @@
-// The rows that go through TypeScript, B1 to B6: each in a process of its own, so that every one
+// The rows that go through TypeScript, B1 to B10: each in a process of its own, so that every one
 // starts with an empty heap and none inherits another's collections.
 
 import { join } from "node:path";
@@ -12,6 +12,8 @@ const files = {
   B4: "b4_alias_touched.ts",
   B5: "b5_zeroed.ts",
   B6: "b6_random_reads.ts",
+  B9: "b9_blob_server.ts",
+  B10: "b10_import.ts",
 } as const;
 
 export type TypeScriptRow = keyof typeof files;
@@ -34,6 +36,8 @@ async function child(
   const { rounds, smoke, seed } = options;
   const argument = JSON.stringify({ rounds, smoke, seed, liveObjects });
   const process_ = Bun.spawn([process.execPath, file, argument], {
+    // Without it a child gets the environment of this process's start, without the library's path.
+    env: process.env,
     stdout: "pipe",
     stderr: "pipe",
   });

@@ -102,6 +102,35 @@ pub const Layered = struct {
     }
 };
 
+/// holdfast's leases as TypeScript drives them: a handle instead of an address.
+pub const Leased = struct {
+    allocate: *const fn (u32, u32, f64, u32) callconv(.c) f64,
+    release: *const fn (u32, f64) callconv(.c) i32,
+    threads: Threads,
+    pool: u32,
+    thread: u32 = 0,
+
+    /// The handle stands in for the address: the workloads only carry it about.
+    pub inline fn alloc(face: *const Leased, bytes: usize) ?*anyopaque {
+        const handle = face.allocate(face.thread, face.pool, @floatFromInt(bytes), 0);
+        return if (handle > 0) @ptrFromInt(@as(usize, @trunc(handle))) else null;
+    }
+
+    pub inline fn free(face: *const Leased, handle: *anyopaque, _: usize) void {
+        _ = face.release(face.thread, @floatFromInt(@intFromPtr(handle)));
+    }
+
+    pub fn forThread(face: *const Leased) !Leased {
+        var own = face.*;
+        own.thread = try face.threads.own();
+        return own;
+    }
+
+    pub fn threadEnd(face: *const Leased) void {
+        _ = face.threads.detach(face.thread);
+    }
+};
+
 /// How a thread gets and gives back the index that holdfast's calls name.
 pub const Threads = struct {
     attach: *const fn () callconv(.c) f64,
@@ -123,7 +152,7 @@ pub const Threads = struct {
 
 pub const Peer = struct {
     version: []const u8,
-    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face },
+    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face, leased: Leased },
     extra: Extra = .{},
 };
 
@@ -143,6 +172,7 @@ pub const Kind = enum {
     holdfast_linked,
     holdfast_reclaiming,
     holdfast_slab,
+    holdfast_lease,
     glibc,
     smp,
     jemalloc,
@@ -163,6 +193,7 @@ pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
         .holdfast => openHoldfast(try load(path)),
         .holdfast_global => openGlobal(try load(path)),
         .holdfast_reclaiming => openReclaiming(try load(path)),
+        .holdfast_lease => openLease(try load(path)),
         .holdfast_slab => openSlab(try load(path)),
         .holdfast_linked => .{ .version = "linked in", .face = .{ .linked = try linked.open() } },
         .glibc => .{
@@ -334,6 +365,16 @@ fn openLayered(library: Library, pool: u32, alloc: [*:0]const u8, free: [*:0]con
     const block = face.alloc(64) orelse return error.OutOfMemory;
     if (face.release(face.thread, face.pool, block) != 0) return error.FreeRefused;
     return .{ .version = "this checkout", .face = .{ .layered = face }, .extra = extra };
+}
+
+fn openLease(library: Library) !Peer {
+    const face: Leased = .{
+        .allocate = try symbol(library, @FieldType(Leased, "allocate"), "hf_alloc"),
+        .release = try symbol(library, @FieldType(Leased, "release"), "hf_free"),
+        .threads = try .of(library),
+        .pool = (try symbol(library, *const fn () callconv(.c) u32, "hf_pool_shared"))(),
+    };
+    return .{ .version = "this checkout", .face = .{ .leased = try face.forThread() } };
 }
 
 fn openSlab(library: Library) !Peer {
