@@ -19,7 +19,7 @@ interface Exports {
 
 const PAGE = 65_536;
 /** Largest modules: alloc, free and realloc; with statistics. */
-const bounds = { "holdfast-bare": 2600, holdfast: 4096 };
+const bounds = { "holdfast-bare": 2048, holdfast: 4096 };
 
 const bytesOf = (name: string) => readFileSync(join(root, "zig-out", `${name}.wasm`));
 

@@ -457,7 +457,11 @@ test "pages inside free runs go back to the system that lent them" {
     const bytes = heap.trim();
     try testing.expect(bytes >= 512 * kib);
     try testing.expect(Os.residentBytes(block, 600 * kib) + bytes <= resident + page);
+    try testing.expectEqual(0, heap.trim());
     // Refused: counted, and the run serves on.
+    const dirty = heap.alloc(600 * kib, 8).?;
+    fill(dirty, 600 * kib, 0xEE);
+    heap.free(dirty, 600 * kib);
     Os.failNext(.madvise, 1);
     try testing.expectEqual(0, heap.trim());
     Os.failNothing();

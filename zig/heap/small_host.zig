@@ -33,6 +33,7 @@ pub const LinearMemory = struct {
     }
 
     pub fn grow(_: *LinearMemory, pages: usize) ?usize {
+        if (pages > pages_max -| @wasmMemorySize(0)) return null;
         const old = @wasmMemoryGrow(0, pages);
         return if (old < 0) null else @as(usize, @intCast(old)) * host_page_bytes;
     }
@@ -83,9 +84,11 @@ pub fn Reservation(comptime Os: type) type {
             return old_end;
         }
 
-        /// Bytes given back: all, or none if the system refuses (then they stay resident).
+        /// Bytes given back: those that were resident, or none if the system refuses.
         pub fn decommit(host: *Host, address: usize, bytes: usize) usize {
-            if (Os.advise(@ptrFromInt(address), bytes, .dont_need) == 0) return bytes;
+            const resident = Os.residentBytes(@ptrFromInt(address), bytes);
+            if (resident == 0) return 0;
+            if (Os.advise(@ptrFromInt(address), bytes, .dont_need) == 0) return @intCast(resident);
             host.refusals += 1;
             return 0;
         }
