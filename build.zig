@@ -84,13 +84,13 @@ pub fn build(b: *std.Build) void {
         public.addOptions("config", config);
     }
     addInstall(ctx);
-    addWasm(ctx);
+    const embedded = addWasm(ctx);
     addTests(ctx);
     addRace(ctx);
     addFuzz(ctx);
     addProgram(ctx, "schedules", "zig/schedules.zig", "Interleavings of the lock-free structures: -- [--schedules=n]");
     addProgram(ctx, "marathon", "zig/table_marathon.zig", "The handle table through 2^33 leases: -- [--leases=n] [--threads=n]");
-    addAbiAndCheck(ctx);
+    addAbiAndCheck(ctx, embedded);
     addBench(ctx);
 }
 
@@ -113,43 +113,72 @@ fn addInstall(ctx: Context) void {
 }
 
 /// The small heap as a module of its own: `holdfast.wasm`, `holdfast-bare.wasm` without statistics,
-/// and `holdfast-import.wasm`, which takes `env.memory` instead of having one.
-fn addWasm(ctx: Context) void {
+/// and `holdfast-import.wasm`, a side module: it takes a memory that others use as well, and the
+/// place of its own data in it (`env.__memory_base`). The last is also text in src/.
+fn addWasm(ctx: Context) std.Build.LazyPath {
     const b = ctx.b;
     const wasm = b.step("wasm", "Build zig-out/holdfast*.wasm and print their sizes");
     const sizes = b.addSystemCommand(&.{ "wc", "-c" });
     sizes.stdio = .inherit;
+    var side: std.Build.LazyPath = undefined;
     for ([_]struct { []const u8, bool, bool }{
         .{ "holdfast", true, false },
         .{ "holdfast-bare", false, false },
         .{ "holdfast-import", true, true },
     }) |variant| {
-        const name, const statistics, const import_memory = variant;
+        const name, const statistics, const shared = variant;
         const config = b.addOptions();
         config.addOption([]const u8, "fault", "");
         config.addOption(bool, "statistics", statistics);
+        config.addOption(bool, "shared", shared);
         const root = b.createModule(.{
             .root_source_file = b.path("zig/wasm.zig"),
-            // Copies by the machine's own instructions; every engine has had them since 2021.
-            .target = b.resolveTargetQuery(.{
-                .cpu_arch = .wasm32,
-                .os_tag = .freestanding,
-                .cpu_features_add = std.Target.wasm.featureSet(&.{.bulk_memory}),
-            }),
+            .target = wasmTarget(b),
             .optimize = .ReleaseSmall,
             .strip = true,
+            .pic = shared,
         });
         root.addOptions("config", config);
-        const module = b.addExecutable(.{ .name = name, .root_module = root });
-        module.entry = .disabled;
+        const module = if (shared)
+            b.addLibrary(.{ .name = name, .root_module = root, .linkage = .dynamic })
+        else
+            b.addExecutable(.{ .name = name, .root_module = root });
+        if (!shared) module.entry = .disabled;
         module.rdynamic = true;
-        module.import_memory = import_memory;
+        module.import_memory = shared;
         module.stack_size = 4096;
         const path = b.fmt("{s}.wasm", .{name});
         wasm.dependOn(&b.addInstallFile(module.getEmittedBin(), path).step);
         sizes.addFileArg(module.getEmittedBin());
+        if (shared) side = module.getEmittedBin();
     }
     wasm.dependOn(&sizes.step);
+
+    const embed = b.addRunArtifact(b.addExecutable(.{
+        .name = "embed_wasm",
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("zig/tools/embed_wasm.zig"),
+            .target = ctx.host,
+            .optimize = .Debug,
+        }),
+    }));
+    const text = embed.addOutputFileArg("wasm_module.gen.ts");
+    embed.addFileArg(side);
+    const write = b.addUpdateSourceFiles();
+    write.addCopyFileToSource(text, embedded_path);
+    wasm.dependOn(&write.step);
+    return text;
+}
+
+const embedded_path = "src/wasm_module.gen.ts";
+
+fn wasmTarget(b: *std.Build) std.Build.ResolvedTarget {
+    return b.resolveTargetQuery(.{
+        .cpu_arch = .wasm32,
+        .os_tag = .freestanding,
+        // Copies by the machine's own instructions; every engine has had them since 2021.
+        .cpu_features_add = std.Target.wasm.featureSet(&.{.bulk_memory}),
+    });
 }
 
 /// Through the command line, since std.Build has no `-z nodelete`: without it `dlclose` unmaps the
@@ -271,7 +300,7 @@ fn addProgram(ctx: Context, name: []const u8, root: []const u8, description: []c
     b.step(name, description).dependOn(&run.step);
 }
 
-fn addAbiAndCheck(ctx: Context) void {
+fn addAbiAndCheck(ctx: Context, embedded: std.Build.LazyPath) void {
     const b = ctx.b;
     const generator = b.addExecutable(.{
         .name = "gen_abi",
@@ -298,6 +327,7 @@ fn addAbiAndCheck(ctx: Context) void {
     check.dependOn(&b.addFmt(.{ .paths = &.{ "build.zig", "zig" }, .check = true }).step);
     check.dependOn(addDiff(b, "include/holdfast.h", header));
     check.dependOn(addDiff(b, "src/abi.gen.ts", table));
+    check.dependOn(addDiff(b, embedded_path, embedded));
     for (platforms) |platform| {
         const query = std.Target.Query.parse(.{ .arch_os_abi = platform.target }) catch @panic(platform.target);
         const library = b.addLibrary(.{
@@ -316,7 +346,7 @@ fn addAbiAndCheck(ctx: Context) void {
 /// Fails, and shows the difference, when a committed file is not what the generator writes.
 fn addDiff(b: *std.Build, committed: []const u8, fresh: std.Build.LazyPath) *std.Build.Step {
     const diff = b.addSystemCommand(&.{ "diff", "-u" });
-    diff.setName(b.fmt("{s} is fresh (else: npm run zig-build -- abi)", .{committed}));
+    diff.setName(b.fmt("{s} is fresh (else: npm run zig-build -- abi, or -- wasm)", .{committed}));
     diff.addFileArg(b.path(committed));
     diff.addFileArg(fresh);
     diff.expectExitCode(0);

@@ -7,7 +7,6 @@
  * Node's own codes (`ERR_OUT_OF_RANGE`, `ERR_INVALID_ARG_TYPE`) for bad arguments, which are checked
  * here before anything crosses into native code. Nothing else may throw, and nothing logs.
  */
-import { constants } from "node:os";
 import { Status } from "./abi.gen.ts";
 
 /** The last part of a code: `ERR_HOLDFAST_LIMIT` has `LIMIT`. */
@@ -149,7 +148,8 @@ const codes: ReadonlyMap<number, HoldfastCode> = new Map(
 
 /** Cuts the stack above the program's own call. Without a frame to cut at, the stack stays whole. */
 function cut<T extends Error>(error: T, caller: Caller | undefined): T {
-  if (!caller) return error;
+  // Some browsers cannot cut.
+  if (!caller || !Error.captureStackTrace) return error;
   const whole = error.stack;
   Error.captureStackTrace(error, caller);
   // A function that is not on the stack would leave a stack without a single frame.
@@ -207,9 +207,16 @@ function sentence(code: HoldfastCode, details: FailureDetails): string {
   }
 }
 
+/** What the system calls its errors; library.ts knows, and a browser has none. */
+let errnos: Readonly<Record<string, number>> = {};
+
+export function nameErrnos(names: Readonly<Record<string, number>>): void {
+  errnos = names;
+}
+
 function systemPart({ errno, syscall }: FailureDetails): string {
   if (!errno) return "";
-  const name = Object.entries(constants.errno).find(([, value]) => value === errno)?.[0];
+  const name = Object.entries(errnos).find(([, value]) => value === errno)?.[0];
   return ` (${syscall ?? "system"}: ${name ?? `errno ${errno}`})`;
 }
 

@@ -11,9 +11,10 @@
  */
 import { CString, dlopen, type Library as Opened, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { FINGERPRINT, layouts, Status, symbols } from "./abi.gen.ts";
-import { HoldfastError } from "./errors.ts";
+import { HoldfastError, nameErrnos } from "./errors.ts";
 
 /** The library's functions, callable. */
 export type Symbols = Opened<typeof symbols>["symbols"];
@@ -31,6 +32,7 @@ export const platforms = ["linux-x64", "linux-arm64", "darwin-arm64", "darwin-x6
 
 /** Opens the library of this process. Called once per realm, by the binding. */
 export function openLibrary(): Library {
+  nameErrnos(constants.errno);
   if (!Bun.semver.satisfies(Bun.version, ">=1.4.0")) {
     throw refuse(`holdfast needs Bun 1.4 or newer, this is ${Bun.version}. Run "bun upgrade"`);
   }

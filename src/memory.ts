@@ -11,8 +11,7 @@
  */
 import { toArrayBuffer } from "bun:ffi";
 
-/** Longest ArrayBuffer that the JavaScript engine makes. */
-export const arrayBufferBytesMax = 2 ** 32;
+export { arrayBufferBytesMax } from "./view.ts";
 
 /** Bun takes five parameters; its declaration (1.4.4) knows three. */
 const wrapNative = toArrayBuffer as unknown as (

@@ -5,7 +5,9 @@
  * or `ERR_INVALID_ARG_TYPE` and names the argument.
  */
 import { type Caller, invalidArgType, outOfRange } from "./errors.ts";
-import { arrayBufferBytesMax } from "./memory.ts";
+
+/** Longest ArrayBuffer that the JavaScript engine makes. */
+export const arrayBufferBytesMax = 2 ** 32;
 
 /** A typed-array constructor or `DataView`, or a subclass of one. */
 export interface ViewConstructor<View extends ArrayBufferView = ArrayBufferView> {
@@ -59,14 +61,14 @@ export function viewRange(
   return { byteOffset, byteLength, length: count };
 }
 
-/** Makes a view; `Buffer` has a factory, since its constructor is deprecated. */
+/** Makes a view; `Buffer`, where there is one, has a factory: its constructor is deprecated. */
 export function makeView<View extends ArrayBufferView>(
   type: ViewConstructor<View>,
   buffer: ArrayBuffer,
   byteOffset: number,
   length: number,
 ): View {
-  if ((type as unknown) === Buffer) {
+  if (typeof Buffer !== "undefined" && (type as unknown) === Buffer) {
     return Buffer.from(buffer, byteOffset, length) as unknown as View;
   }
   return new type(buffer, byteOffset, length);

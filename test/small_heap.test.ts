@@ -5,7 +5,8 @@
 import { beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { run, root, zigPath } from "../scripts/toolchain.ts";
+import { root, run, zigPath } from "../scripts/toolchain.ts";
+import { MODULE } from "../src/wasm_module.gen.ts";
 
 /** What the module exports; addresses are offsets into its memory, 0 says "refused". */
 interface Exports {
@@ -25,7 +26,7 @@ const bytesOf = (name: string) => readFileSync(join(root, "zig-out", `${name}.wa
 
 async function open(
   name: string,
-  imports: Record<string, Record<string, WebAssembly.Memory>> = {},
+  imports: Parameters<typeof WebAssembly.instantiate>[1] = {},
 ): Promise<Exports> {
   const { instance } = await WebAssembly.instantiate(bytesOf(name), imports);
   return instance.exports as unknown as Exports;
@@ -48,6 +49,10 @@ test("the modules are small and import nothing that they do not need", () => {
     expect(bytes.length).toBeLessThanOrEqual(bound);
     expect(WebAssembly.Module.imports(new WebAssembly.Module(bytes))).toEqual([]);
   }
+});
+
+test("the module in src/ is the one that is built", () => {
+  expect(MODULE).toBe(bytesOf("holdfast-import").toString("base64"));
 });
 
 test("blocks keep their contents while the heap grows", async () => {
@@ -94,19 +99,32 @@ test("a bad alignment and a request that no memory can hold are refused", async 
   expect(figures(heap, memory)[0]).toBe(0);
 });
 
-test("an imported memory serves, and its owner may grow it in between", async () => {
+test("in a memory of someone else the heap lies where it was put, and its owner may grow", async () => {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 64 });
-  const heap = await open("holdfast-import", { env: { memory } });
+  new Uint8Array(memory.buffer).fill(0x55);
+  const base = memory.grow(1) * PAGE;
+  const constant = (value: number) => new WebAssembly.Global({ value: "i32" }, value);
+  const heap = await open("holdfast-import", {
+    env: {
+      memory,
+      __indirect_function_table: new WebAssembly.Table({ initial: 0, element: "anyfunc" }),
+      __stack_pointer: new WebAssembly.Global({ value: "i32", mutable: true }, base + 1024),
+      __memory_base: constant(base + 1024),
+      __table_base: constant(0),
+    },
+  });
   const first = heap.alloc(60_000, 8);
   const foreign = memory.grow(1) * PAGE;
   new Uint8Array(memory.buffer, foreign, PAGE).fill(0x77);
   const blocks = Array.from({ length: 20 }, () => heap.alloc(30_000, 8));
   for (const address of blocks) {
-    expect(address).toBeGreaterThan(0);
+    expect(address).toBeGreaterThan(base);
     expect(address + 30_000 <= foreign || address >= foreign + PAGE).toBe(true);
     new Uint8Array(memory.buffer, address, 30_000).fill(1);
   }
-  expect(new Uint8Array(memory.buffer, foreign, PAGE).every((byte) => byte === 0x77)).toBe(true);
+  const untouched = (from: number, byte: number) =>
+    new Uint8Array(memory.buffer, from, PAGE).every((each) => each === byte);
+  expect([untouched(0, 0x55), untouched(foreign, 0x77)]).toEqual([true, true]);
   for (const address of blocks) heap.free(address, 30_000);
   heap.free(first, 60_000);
   expect(figures(heap, memory)[0]).toBe(0);

@@ -12,10 +12,20 @@
 const heap_index = @import("heap/heap.zig");
 const config = @import("config");
 
-const Heap = heap_index.SmallHeap(heap_index.LinearMemory, .{ .statistics = config.statistics });
+const Host = if (config.shared) heap_index.LinearMemoryFrom(behindState) else heap_index.LinearMemory;
+const Heap = heap_index.SmallHeap(Host, .{ .statistics = config.statistics });
 
-var heap: Heap = .{ .host = .{} };
-var figures: heap_index.SmallStatistics = .{};
+/// All data of the module.
+var state: struct {
+    heap: Heap = .{ .host = .{} },
+    figures: heap_index.SmallStatistics = .{},
+} = .{};
+const heap = &state.heap;
+
+/// A side module does not know the end of its data by name.
+fn behindState() usize {
+    return @intFromPtr(&state) + @sizeOf(@TypeOf(state));
+}
 
 fn alloc(bytes: usize, alignment: usize) callconv(.c) usize {
     if (alignment == 0 or alignment & (alignment - 1) != 0) return 0;
@@ -34,8 +44,8 @@ fn realloc(address: usize, old_bytes: usize, new_bytes: usize, alignment: usize)
 
 /// Address of 13 little-endian u64, in the order of `Statistics`; written anew by each call.
 fn stats() callconv(.c) usize {
-    figures = heap.stats();
-    return @intFromPtr(&figures);
+    state.figures = heap.stats();
+    return @intFromPtr(&state.figures);
 }
 
 fn resetTrip() callconv(.c) void {

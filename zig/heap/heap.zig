@@ -47,4 +47,5 @@ pub const SmallHeap = small_heap.SmallHeap;
 pub const SmallOptions = small_heap.Options;
 pub const SmallStatistics = small_heap.Statistics;
 pub const LinearMemory = @import("small_host.zig").LinearMemory;
+pub const LinearMemoryFrom = @import("small_host.zig").LinearMemoryFrom;
 pub const Reservation = @import("small_host.zig").Reservation;

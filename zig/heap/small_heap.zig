@@ -193,7 +193,7 @@ pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
             heap.acquire();
             defer heap.release();
             var bytes: usize = 0;
-            for (heap.heads) |head| {
+            for (&heap.heads) |head| {
                 var link = head;
                 while (link != 0) : (link = heap.word(heap.at(link), .next).*) {
                     // The first and the last granule describe the run.
@@ -504,7 +504,7 @@ pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
                 .allocated_large_pages_words = (counted.large_bytes + 3) / 4,
                 .heap_start = counted.start,
             };
-            for (heap.heads) |head| {
+            for (&heap.heads) |head| {
                 var link = head;
                 while (link != 0) : (link = heap.word(heap.at(link), .next).*) {
                     const run = decode(heap.word(heap.at(link), .size).*);
@@ -578,7 +578,7 @@ pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
         pub fn invariants(heap: *const Heap) Broken!void {
             if (heap.bits == 0) return;
             var edges: usize = 0;
-            for (heap.heads, 0..) |head, list| {
+            for (&heap.heads, 0..) |head, list| {
                 const is_filled = heap.filled[list / filled_bits] >> @intCast(list % filled_bits) & 1 == 1;
                 if (is_filled != (head != 0)) return error.WrongList;
                 var link = head;

@@ -16,28 +16,39 @@ const os = @import("../os/os.zig");
 
 const host_page_bytes = 64 << 10;
 
-/// The memory of this module. Only in WebAssembly.
-pub const LinearMemory = struct {
+/// The memory of this module, from `first()` on. Only in WebAssembly.
+pub fn LinearMemoryFrom(comptime first: fn () usize) type {
+    return struct {
+        const Host = @This();
+
+        /// The last page of 4 GiB is left alone: its end is no address.
+        const pages_max: usize = 65535;
+
+        pub fn start(_: *Host) usize {
+            return first();
+        }
+
+        pub fn end(_: *Host) usize {
+            return @as(usize, @min(@wasmMemorySize(0), pages_max)) * host_page_bytes;
+        }
+
+        pub fn grow(_: *Host, pages: usize) ?usize {
+            if (pages > pages_max -| @wasmMemorySize(0)) return null;
+            const old = @wasmMemoryGrow(0, pages);
+            return if (old < 0) null else @as(usize, @intCast(old)) * host_page_bytes;
+        }
+    };
+}
+
+/// The memory of this module behind its data and its stack, as a heap usually has it.
+pub const LinearMemory = LinearMemoryFrom(heapBase);
+
+fn heapBase() usize {
     const Data = struct {
         extern const __heap_base: u8;
     };
-    /// The last page of 4 GiB is left alone: its end is no address.
-    const pages_max: usize = 65535;
-
-    pub fn start(_: *LinearMemory) usize {
-        return @intFromPtr(&Data.__heap_base);
-    }
-
-    pub fn end(_: *LinearMemory) usize {
-        return @as(usize, @min(@wasmMemorySize(0), pages_max)) * host_page_bytes;
-    }
-
-    pub fn grow(_: *LinearMemory, pages: usize) ?usize {
-        if (pages > pages_max -| @wasmMemorySize(0)) return null;
-        const old = @wasmMemoryGrow(0, pages);
-        return if (old < 0) null else @as(usize, @intCast(old)) * host_page_bytes;
-    }
-};
+    return @intFromPtr(&Data.__heap_base);
+}
 
 /// Address space of the system, up to a limit.
 pub fn Reservation(comptime Os: type) type {
