@@ -7,6 +7,7 @@
 //! | SmallHeap | small objects inside one growing memory, WebAssembly's or a reservation |
 //! | Buddy | pages over memory of the caller, for other allocators; no system |
 //! | Global | any size and alignment, from and for any thread; also freestanding |
+//! | Reclaiming | power-of-two slots over any backend, which gets back what is free |
 //! | Backend | where one allocator gets its memory from another, the system or a caller |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
@@ -41,6 +42,10 @@ pub const Backend = backend.Backend;
 pub const SystemBackend = backend.SystemBackend;
 pub const PoolBackend = backend.PoolBackend;
 pub const GlobalBackend = backend.GlobalBackend;
+
+const reclaiming = @import("reclaiming.zig");
+pub const Reclaiming = reclaiming.Reclaiming;
+pub const ReclaimingConfig = reclaiming.Config;
 
 const small_heap = @import("small_heap.zig");
 pub const SmallHeap = small_heap.SmallHeap;

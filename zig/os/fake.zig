@@ -43,6 +43,7 @@ pub const Settings = struct {
     /// really sleep until another thread wakes it or has moved the clock (several threads).
     waiting: enum { advance, sleep } = .advance,
     process_id: u32 = 4711,
+    memory_pressure: u32 = 0,
 };
 
 /// The attributes of a page; all zero is "not mapped".
@@ -617,6 +618,12 @@ pub fn hugeBytes(ptr: [*]const u8, bytes: usize) u64 {
 
 pub fn processResident() u64 {
     return residentTotal();
+}
+
+pub fn memoryPressure() u32 {
+    acquire();
+    defer release();
+    return state.settings.memory_pressure;
 }
 
 pub fn wait(word: *const u32, expected: u32, timeout_ns: ?u64) void {

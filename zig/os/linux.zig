@@ -340,6 +340,14 @@ pub fn processResident() u64 {
     return pages * pageBytes();
 }
 
+/// See `os.Primitives`. From the kernel's pressure stall information; missing before 4.20, and where
+/// it was not built in.
+pub fn memoryPressure() u32 {
+    var lines = proc.Lines.open("/proc/pressure/memory") orelse return 0;
+    defer lines.close();
+    return proc.hundredths(lines.next() orelse return 0, "avg10=");
+}
+
 // Waiting
 
 /// See `os.Primitives`.

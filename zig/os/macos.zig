@@ -181,6 +181,10 @@ pub fn processResident() u64 {
 const compare_and_wait = 1; // UL_COMPARE_AND_WAIT
 const no_errno = 0x1000000; // ULF_NO_ERRNO
 
+pub fn memoryPressure() u32 {
+    return 0;
+}
+
 pub fn wait(word: *const u32, expected: u32, timeout_ns: ?u64) void {
     const forever = 0;
     const longest_us = std.math.maxInt(u32);

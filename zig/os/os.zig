@@ -36,6 +36,7 @@
 //! | lock               | mlock                | fatal for lock "require"; "try" falls back       |
 //! | unlock             | munlock              | counted; the pages stay locked                   |
 //! | residentBytes ...  | mincore, ioctl, read | falls back to a coarser source; at last 0        |
+//! | memoryPressure     | read                 | falls back to 0: no pressure is known            |
 //! | barrierSetup       | membarrier           | falls back to sequentially consistent fences     |
 //! | spawn              | pthread_create       | counted; no background work, purging by calls    |
 //! | onThreadEnd        | pthread_key_create   | falls back to thread_detach by the binding       |
@@ -218,6 +219,10 @@ const Primitives = struct {
 
     /// Resident bytes of the process as the system's tools show them; 0 when unknown.
     processResident: fn () u64,
+
+    /// Hundredths of a per cent of the last ten seconds in which some thread waited for memory, as the
+    /// system tells; 0 when it does not. Reads a file: some µs.
+    memoryPressure: fn () u32,
 
     /// Sleeps while `word` holds `expected`, until `wake` or for at most `timeout_ns`. May return
     /// early without a reason: look at the word again.

@@ -82,6 +82,24 @@ pub fn number(text: []const u8) ?u64 {
     return value;
 }
 
+/// Hundredths of the decimal number behind `name` in `text`; 0 if there is none.
+pub fn hundredths(text: []const u8, name: []const u8) u32 {
+    const start = std.mem.indexOf(u8, text, name) orelse return 0;
+    var value: u32 = 0;
+    var decimals: ?u32 = null;
+    for (text[start + name.len ..]) |letter| {
+        if (letter == '.' and decimals == null) {
+            decimals = 0;
+            continue;
+        }
+        if (letter < '0' or letter > '9' or decimals == 2) break;
+        value = value *| 10 +| (letter - '0');
+        if (decimals) |count| decimals = count + 1;
+    }
+    for (0..2 - (decimals orelse 0)) |_| value *|= 10;
+    return value;
+}
+
 /// The word at `position` (0 is the first) among words separated by spaces.
 pub fn word(text: []const u8, position: usize) ?[]const u8 {
     var words = std.mem.tokenizeAny(u8, text, " \t");
@@ -194,6 +212,9 @@ test "a number is found behind its name" {
     try std.testing.expectEqual(12, number("LazyFree:     12 kB"));
     try std.testing.expectEqual(null, number("none"));
     try std.testing.expectEqualStrings("22", word("11  22 33", 1).?);
+    try std.testing.expectEqual(1207, hundredths("some avg10=12.07 avg60=3.00", "avg10="));
+    try std.testing.expectEqual(300, hundredths("some avg10=12.07 avg60=3", "avg60="));
+    try std.testing.expectEqual(0, hundredths("some", "avg10="));
 }
 
 test "the mappings of this process hold its own stack and code" {

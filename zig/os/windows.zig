@@ -74,6 +74,10 @@ pub fn processResident() u64 {
     return 0;
 }
 
+pub fn memoryPressure() u32 {
+    return 0;
+}
+
 pub fn wait(word: *const u32, expected: u32, timeout_ns: ?u64) void {
     _ = .{ word, expected, timeout_ns };
 }

@@ -1,0 +1,570 @@
+//! Power-of-two slots over any backend, which gets back what is free: the heap for programs that
+//! swell and shrink.
+//!
+//! Requests round up to a slot of 16 bytes to 4 KiB, or to 2 MiB; a slot lies at a multiple of its
+//! size. Slots are cut from batches, 16 KiB to 64 KiB for slots up to a page and 2 MiB above, asked
+//! of the backend at multiples of 4 KiB and of 2 MiB. What is larger, or aligned to more, passes through to the
+//! backend. No slot has a header: free slots are bits of a record out of line (reclaiming_batch.zig),
+//! and an index leads from any address to its record, or to nothing (reclaiming_index.zig).
+//!
+//! Each thread owns one block of up to 32 slots a class, in which it allocates and frees without
+//! locked instructions. Whoever reclaims takes blocks that are wholly free away from their owners
+//! (reclaiming_keeper.zig); a thread whose backend refuses takes everybody's free slots first. So what
+//! one thread keeps is never out of reach for the others.
+//!
+//! Invariants: a free slot is in sight of everyone, but for those in blocks that are owned. No lock is
+//! held, and no section is open, during a call of the backend, which may allocate from here. What is
+//! not a live slot's address is refused before anything changes. After everything is freed, `reclaim`
+//! leaves nothing at the backend, metadata included, whatever threads are alive.
+//!
+//! Cost: alloc or free in one's own block some 3 ns; elsewhere a walk of four levels and one locked
+//! instruction; 5 bits of metadata a slot and 0.2 % of index. Threads: any; those with an index below
+//! `threads_max` use it one at a time, others pass null and pay a few locked instructions.
+//!
+//! Not for regions of many MiB (large_pool.zig), nor where memory is never given back.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
+const backend_file = @import("backend.zig");
+const batch_file = @import("reclaiming_batch.zig");
+const guard_file = @import("reclaiming_guard.zig");
+const index_file = @import("reclaiming_index.zig");
+const Shelves = @import("reclaiming_shelf.zig").Shelves;
+const Keeper = @import("reclaiming_keeper.zig").Keeper;
+const large_pool = @import("large_pool.zig");
+
+const Backend = backend_file.Backend;
+
+/// log2 of the smallest slot.
+const shift_min = 4;
+const page_bytes = index_file.page_bytes;
+/// Batches of slots above a page: the only alignment above 4 KiB that a backend is asked for.
+const large_batch_bytes = 2 << 20;
+const small_batch_bytes = 64 << 10;
+/// Places of the table that guesses the class from an address.
+const guesses_count = 32;
+
+pub const Config = struct {
+    Os: type = os.Native,
+    Sync: type = ds.Real,
+    /// The largest slot there can be: 4 KiB to 2 MiB.
+    slot_bytes_max: usize = 2 << 20,
+    /// Threads that may have an index. Each costs address space, and memory once it comes.
+    threads_max: u32 = large_pool.threads_max,
+    /// Counts batches looked at, for tests that show that nothing is searched.
+    count_steps: bool = false,
+};
+
+/// What a free was given instead of a live slot.
+pub const Wrong = enum(u8) { foreign, interior, double_free };
+pub const FreeError = error{ Foreign, DoubleFree };
+
+/// What `figures` tells; whole numbers, as doubles for the binding.
+pub const ReclaimingFigures = extern struct {
+    /// Bytes of batches and metadata that the backend has given; what passed through is apart.
+    allocated_from_fallback: f64 = 0,
+    /// Bytes of live slots, and of metadata in use.
+    in_use: f64 = 0,
+    allocated_metadata: f64 = 0,
+    in_use_metadata: f64 = 0,
+    live_slots: f64 = 0,
+    /// Live spans that passed through, their bytes, and how many there have been.
+    passed: f64 = 0,
+    passed_bytes: f64 = 0,
+    passed_total: f64 = 0,
+    /// Batches that were added, and those given back because another thread had been quicker.
+    growths: f64 = 0,
+    lost_races: f64 = 0,
+    /// Requests that the backend refused.
+    refusals: f64 = 0,
+    reclaims: f64 = 0,
+    reclaimed_bytes: f64 = 0,
+    /// Blocks that were taken back from the threads that owned them.
+    recalls: f64 = 0,
+    wrong_frees: f64 = 0,
+};
+
+/// The same for one size of slots.
+pub const ReclaimingClassFigures = extern struct {
+    slot_bytes: f64 = 0,
+    batches: f64 = 0,
+    slots: f64 = 0,
+    live_slots: f64 = 0,
+    growths: f64 = 0,
+    lost_races: f64 = 0,
+    reclaimed_bytes: f64 = 0,
+};
+
+pub fn Reclaiming(comptime config: Config) type {
+    const Os = config.Os;
+    const Sync = config.Sync;
+    const shift_max = std.math.log2_int(usize, config.slot_bytes_max);
+    comptime std.debug.assert(std.math.isPowerOfTwo(config.slot_bytes_max));
+    comptime std.debug.assert(shift_max >= 12 and shift_max <= 21);
+    const rest = guard_file.Rest(Os, Sync).rest;
+    const Batches = batch_file.Batches(Sync);
+    const Block = Batches.Block;
+    const Batch = Batches.Batch;
+
+    return struct {
+        backend: Backend = undefined,
+        options: Options = .{},
+        index: Index = .{},
+        guard: Guard = .{},
+        /// Order: the reclaimer's before the ledger's.
+        reclaimer: Latch align(64) = .{},
+        ledger: Latch = .{},
+        shelves: Shelves(Batch) = .{},
+        classes: [classes_count]Class = @splat(.{}),
+        /// Threads below this index may own blocks.
+        threads_seen: Sync.Atomic(u32) = .init(0),
+        last_tick_ns: Sync.Atomic(u64) = .init(0),
+        totals: Totals = .{},
+        locals: [config.threads_max]Local = @splat(.{}),
+
+        const Self = @This();
+        pub const System = Os;
+        pub const Synchronisation = Sync;
+        pub const Record = Batch;
+        pub const Index = index_file.Index(Sync);
+        pub const Guard = guard_file.Guard(Sync, rest);
+        pub const Latch = guard_file.Latch(Os, Sync);
+        pub const threads_max = config.threads_max;
+        pub const classes_count = shift_max - shift_min + 1;
+        /// The largest request that a slot serves.
+        pub const bytes_max = config.slot_bytes_max;
+        pub const Figures = ReclaimingFigures;
+        pub const ClassFigures = ReclaimingClassFigures;
+        const Kept = Keeper(Self);
+
+        pub const Options = struct {
+            /// Requests above pass through: 4 KiB to `config.slot_bytes_max`.
+            slot_bytes_max: usize = config.slot_bytes_max,
+            /// `tick` reclaims so often; 0: never.
+            reclaim_every_ms: u32 = 0,
+            /// ... if at least so much is free.
+            min_slack_bytes: u64 = 1 << 20,
+            /// ... or 4 KiB, while the system is short of memory.
+            under_pressure: bool = false,
+            /// Called, inside of no section, when a free is wrong. May end the process.
+            on_wrong: ?*const fn (wrong: Wrong, address: usize) void = null,
+        };
+
+        pub const Class = struct {
+            /// Batches with room.
+            stack: Batches.Stack align(64) = .{},
+            /// All batches; under the ledger's lock.
+            newest: ?*Batch = null,
+            batches: u32 = 0,
+            growths: Sync.Atomic(u64) = .init(0),
+            lost_races: Sync.Atomic(u64) = .init(0),
+            reclaimed_bytes: Sync.Atomic(u64) = .init(0),
+        };
+
+        const Totals = struct {
+            passed: Sync.Atomic(u64) = .init(0),
+            passed_bytes: Sync.Atomic(u64) = .init(0),
+            passed_total: Sync.Atomic(u64) = .init(0),
+            refusals: Sync.Atomic(u64) = .init(0),
+            reclaims: Sync.Atomic(u64) = .init(0),
+            reclaimed_bytes: Sync.Atomic(u64) = .init(0),
+            recalls: Sync.Atomic(u64) = .init(0),
+            wrong_frees: Sync.Atomic(u64) = .init(0),
+            steps: Sync.Atomic(u64) = .init(0),
+        };
+
+        /// What a thread owns of one class.
+        pub const Own = struct {
+            /// Address of the block; 0: none. Set by the thread, cleared by the thread or a reclaimer.
+            block: Sync.Atomic(usize) = .init(0),
+            /// Of its first slot. The thread's alone.
+            base: usize = 0,
+            /// Block that a reclaimer has taken. The reclaimer's alone.
+            recalled: usize = 0,
+        };
+
+        pub const Local = struct {
+            seat: Guard.Seat align(128) = .{},
+            seen: bool = false,
+            /// Class of the owned block that was last found at such an address.
+            guesses: [guesses_count]u8 = @splat(0),
+            own: [classes_count]Own = @splat(.{}),
+        };
+
+        // ---- shape
+
+        const block_shifts: [classes_count]u8 = blk: {
+            var shifts: [classes_count]u8 = undefined;
+            for (&shifts, 0..) |*shift, class| shift.* = std.math.log2_int(usize, slotsPerBlock(class) * slotBytes(class));
+            break :blk shifts;
+        };
+
+        pub fn slotBytes(class: usize) usize {
+            return @as(usize, 1) << @intCast(class + shift_min);
+        }
+
+        /// At most 1,024 slots, and not below 16 where the alignment allows: one object asks for little.
+        pub fn batchBytes(class: usize) usize {
+            if (ds.fault("reclaiming-huge-batch")) return @max(large_batch_bytes, slotBytes(class) * 64);
+            if (slotBytes(class) > page_bytes) return large_batch_bytes;
+            return @min(small_batch_bytes, slotBytes(class) * batch_file.slots_max * batch_file.blocks_max);
+        }
+
+        pub fn batchAlignment(class: usize) usize {
+            return if (batchBytes(class) >= large_batch_bytes) large_batch_bytes else page_bytes;
+        }
+
+        pub fn slotsPerBlock(class: usize) u32 {
+            return @intCast(@min(batch_file.slots_max, batchBytes(class) / slotBytes(class)));
+        }
+
+        pub fn blocksPerBatch(class: usize) u32 {
+            return @intCast(batchBytes(class) / slotBytes(class) / slotsPerBlock(class));
+        }
+
+        /// Class of a request; null: it passes through.
+        inline fn classOf(self: *const Self, bytes: usize, alignment: usize) ?u32 {
+            const wanted: usize = @max(bytes, alignment, 1 << shift_min);
+            if (wanted > self.options.slot_bytes_max) {
+                @branchHint(.unlikely);
+                return null;
+            }
+            const short: u32 = if (ds.fault("reclaiming-short-classes") and wanted == 1 << shift_max) return null else 0;
+            return @bitSizeOf(usize) - @as(u32, @clz(wanted - 1)) - shift_min - short;
+        }
+
+        // ---- life
+
+        /// `self` is zeroed memory, or has the values of its declaration. False: the options are wrong.
+        pub fn init(self: *Self, backend: Backend, options: Options) bool {
+            const largest = options.slot_bytes_max;
+            if (!std.math.isPowerOfTwo(largest)) return false;
+            if (largest < page_bytes or largest > config.slot_bytes_max) return false;
+            self.backend = backend;
+            self.options = options;
+            return true;
+        }
+
+        /// Gives everything to the backend, live or not. No other thread is here.
+        pub fn deinit(self: *Self) void {
+            Kept.giveAll(self);
+        }
+
+        // ---- allocation
+
+        /// At least `bytes` at a multiple of `alignment` (a power of two; 0: 16).
+        pub inline fn alloc(self: *Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
+            const class = self.classOf(bytes, alignment) orelse return self.allocPassed(thread, bytes, alignment);
+            const local = &self.locals[thread];
+            const own = &local.own[class];
+            const turn = local.seat.enter();
+            const address = own.block.load(.monotonic, .own_block);
+            if (address != 0) {
+                @branchHint(.likely);
+                const block: *Block = @ptrFromInt(address);
+                if (block.take()) |slot| {
+                    @branchHint(.likely);
+                    local.seat.leave(turn);
+                    return @ptrFromInt(own.base + (@as(usize, slot) << @intCast(class + shift_min)));
+                }
+            }
+            local.seat.leave(turn);
+            return self.allocSlow(thread, class);
+        }
+
+        /// For a caller without an index.
+        pub fn allocAny(self: *Self, bytes: usize, alignment: usize) ?[*]u8 {
+            const class = self.classOf(bytes, alignment) orelse return self.allocPassed(null, bytes, alignment);
+            return Kept.alloc(self, null, class);
+        }
+
+        noinline fn allocSlow(self: *Self, thread: u32, class: u32) ?[*]u8 {
+            @branchHint(.cold);
+            return Kept.alloc(self, thread, class);
+        }
+
+        noinline fn allocPassed(self: *Self, thread: ?u32, bytes: usize, alignment: usize) ?[*]u8 {
+            @branchHint(.cold);
+            return Kept.allocPassed(self, thread, bytes, alignment);
+        }
+
+        /// Frees a live slot, or what passed through. A caller without an index waits for nobody.
+        pub inline fn free(self: *Self, thread: ?u32, ptr: [*]u8) FreeError!void {
+            const address = @intFromPtr(ptr);
+            if (thread) |number| {
+                const local = &self.locals[number];
+                const class = local.guesses[address / page_bytes % guesses_count];
+                const own = &local.own[class];
+                const turn = local.seat.enter();
+                const owned = own.block.load(.monotonic, .own_block);
+                const offset = address -% own.base;
+                const slot = offset >> @intCast(class + shift_min);
+                const even = slot << @intCast(class + shift_min) == offset;
+                if (owned != 0 and even and offset >> @intCast(block_shifts[class]) == 0) {
+                    @branchHint(.likely);
+                    const block: *Block = @ptrFromInt(owned);
+                    const freed = block.freeLocal(@truncate(slot));
+                    local.seat.leave(turn);
+                    return freed catch self.wrong(.double_free, address);
+                }
+                local.seat.leave(turn);
+            }
+            return self.freeSlow(thread, address);
+        }
+
+        noinline fn freeSlow(self: *Self, thread: ?u32, address: usize) FreeError!void {
+            const section = self.enter(thread, address);
+            const place = self.lookUp(address) catch |err| {
+                self.leave(section);
+                return self.wrong(if (err == error.Interior) .interior else .foreign, address);
+            };
+            switch (place) {
+                .passed => {
+                    self.leave(section);
+                    if (Kept.freePassed(self, thread, address)) return;
+                    return self.wrong(.foreign, address);
+                },
+                .slot => |slot| {
+                    const freed = self.freeSlot(thread, slot, address);
+                    self.leave(section);
+                    return freed catch self.wrong(.double_free, address);
+                },
+            }
+        }
+
+        inline fn freeSlot(self: *Self, thread: ?u32, slot: Slot, address: usize) error{DoubleFree}!void {
+            if (thread) |number| {
+                const local = &self.locals[number];
+                const owned = local.own[slot.batch.class].block.load(.monotonic, .own_block);
+                if (owned == @intFromPtr(slot.block)) {
+                    local.guesses[address / page_bytes % guesses_count] = slot.batch.class;
+                    return slot.block.freeLocal(slot.bit);
+                }
+            }
+            if (try slot.block.freeRemote(slot.bit)) {
+                slot.batch.list(@as(u32, 1) << @intCast(slot.block.ordinal), &self.classes[slot.batch.class].stack);
+            }
+        }
+
+        fn wrong(self: *Self, what: Wrong, address: usize) FreeError {
+            @branchHint(.cold);
+            _ = self.totals.wrong_frees.fetchAdd(1, .monotonic, .total);
+            if (self.options.on_wrong) |call| call(what, address);
+            return if (what == .double_free) error.DoubleFree else error.Foreign;
+        }
+
+        // ---- where an address leads
+
+        const Slot = struct { batch: *Batch, block: *Block, bit: u5 };
+        const Place = union(enum) { slot: Slot, passed: Index.Entry };
+
+        /// Inside of a section, or under the ledger's lock.
+        inline fn lookUp(self: *Self, address: usize) error{ Foreign, Interior }!Place {
+            if (config.count_steps) self.countStep();
+            const entry = self.index.find(address);
+            if (entry.isNone()) return error.Foreign;
+            if (entry.kind == .passed) {
+                return if (address % page_bytes == 0) .{ .passed = entry } else error.Interior;
+            }
+            const batch: *Batch = if (ds.fault("reclaiming-walks"))
+                Kept.search(self, address)
+            else
+                @ptrFromInt(entry.record());
+            const offset = address - batch.start;
+            const number = offset >> @intCast(batch.class + shift_min);
+            const interior = number << @intCast(batch.class + shift_min) != offset;
+            if (interior and !ds.fault("reclaiming-interior")) return error.Interior;
+            return .{ .slot = .{
+                .batch = batch,
+                .block = &batch.blocks[number / batch_file.slots_max],
+                .bit = @truncate(number % batch_file.slots_max),
+            } };
+        }
+
+        pub fn countStep(self: *Self) void {
+            if (config.count_steps) _ = self.totals.steps.fetchAdd(1, .monotonic, .total);
+        }
+
+        pub const Section = union(enum) { seat: struct { seat: *Guard.Seat, turn: u32 }, guest: Guard.Guest };
+
+        pub inline fn enter(self: *Self, thread: ?u32, hint: usize) Section {
+            const number = thread orelse return .{ .guest = self.guard.enter(hint / page_bytes) };
+            const local = &self.locals[number];
+            if (!local.seen) self.see(number);
+            return .{ .seat = .{ .seat = &local.seat, .turn = local.seat.enter() } };
+        }
+
+        pub inline fn leave(self: *Self, section: Section) void {
+            switch (section) {
+                .seat => |taken| taken.seat.leave(taken.turn),
+                .guest => |guest| self.guard.leave(guest),
+            }
+        }
+
+        /// A thread shows itself to reclaimers, before its first section that others matter to.
+        noinline fn see(self: *Self, thread: u32) void {
+            var seen = self.threads_seen.load(.monotonic, .threads_seen);
+            // The fence of the section that follows pairs with the one in `settle`, which counts the
+            // threads behind it.
+            while (seen <= thread) {
+                seen = self.threads_seen.cmpxchg(seen, thread + 1, .monotonic, .monotonic, .threads_see) orelse break;
+            }
+            self.locals[thread].seen = true;
+        }
+
+        /// The seats, for `settle`.
+        pub const Seats = struct {
+            heap: *Self,
+
+            pub fn count(seats: Seats) u32 {
+                return seats.heap.threads_seen.load(.monotonic, .threads_seen);
+            }
+
+            pub fn seat(seats: Seats, index: usize) *Guard.Seat {
+                return &seats.heap.locals[index].seat;
+            }
+        };
+
+        pub fn settle(self: *Self) void {
+            self.guard.settle(Seats{ .heap = self });
+        }
+
+        // ---- sizes
+
+        /// Bytes that the holder of a live slot may use; null: it is none.
+        pub fn usableSize(self: *Self, ptr: [*]const u8) ?usize {
+            const section = self.enter(null, @intFromPtr(ptr));
+            defer self.leave(section);
+            return switch (self.lookUp(@intFromPtr(ptr)) catch return null) {
+                .passed => |entry| entry.value,
+                .slot => |slot| blk: {
+                    const bit = @as(u32, 1) << slot.bit;
+                    break :blk if (slot.block.freeSlots() & bit != 0) null else slotBytes(slot.batch.class);
+                },
+            };
+        }
+
+        /// Whether a live slot serves `bytes` where it is: those of the same class do.
+        pub fn resizeInPlace(self: *Self, thread: u32, ptr: [*]u8, bytes: usize) bool {
+            return self.resizeAny(thread, ptr, bytes);
+        }
+
+        pub fn resizeAny(self: *Self, thread: ?u32, ptr: [*]const u8, bytes: usize) bool {
+            if (ds.fault("reclaiming-always-moves")) return false;
+            const section = self.enter(thread, @intFromPtr(ptr));
+            defer self.leave(section);
+            const room = switch (self.lookUp(@intFromPtr(ptr)) catch return false) {
+                .passed => |entry| entry.value,
+                .slot => |slot| slotBytes(slot.batch.class),
+            };
+            return bytes <= room and bytes > room / 2;
+        }
+
+        // ---- giving back
+
+        /// What a thread owned is everybody's again; it has ended, or is the caller.
+        pub fn threadEnded(self: *Self, thread: u32) void {
+            Kept.disown(self, thread);
+        }
+
+        /// Gives to the backend what is wholly free, and the metadata of it; returns its bytes.
+        pub fn reclaim(self: *Self) u64 {
+            return Kept.reclaim(self);
+        }
+
+        pub fn trim(self: *Self, _: u32) u64 {
+            return self.reclaim();
+        }
+
+        /// Reclaims if the options ask for it by now. Any thread, every now and then.
+        pub fn tick(self: *Self) void {
+            Kept.tick(self);
+        }
+
+        // ---- figures
+
+        pub fn figures(self: *Self) Figures {
+            return Kept.figures(self);
+        }
+
+        /// With `config.count_steps`: batches looked at so far.
+        pub fn steps(self: *const Self) u64 {
+            return self.totals.steps.load(.monotonic, .total);
+        }
+
+        pub fn classFigures(self: *Self, class: usize) ClassFigures {
+            return Kept.classFigures(self, class);
+        }
+
+        // ---- std.mem.Allocator
+
+        /// For any thread. `face` is quicker.
+        pub fn allocator(self: *Self) std.mem.Allocator {
+            return .{ .ptr = self, .vtable = &Anyone.vtable };
+        }
+
+        const Anyone = struct {
+            const vtable: std.mem.Allocator.VTable = .{ .alloc = take, .resize = resize, .remap = remap, .free = give };
+
+            fn take(context: *anyopaque, bytes: usize, alignment: std.mem.Alignment, _: usize) ?[*]u8 {
+                const self: *Self = @ptrCast(@alignCast(context));
+                return self.allocAny(bytes, alignment.toByteUnits());
+            }
+
+            fn resize(context: *anyopaque, memory: []u8, _: std.mem.Alignment, bytes: usize, _: usize) bool {
+                const self: *Self = @ptrCast(@alignCast(context));
+                return self.resizeAny(null, memory.ptr, bytes);
+            }
+
+            fn remap(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, bytes: usize, caller: usize) ?[*]u8 {
+                return if (resize(context, memory, alignment, bytes, caller)) memory.ptr else null;
+            }
+
+            fn give(context: *anyopaque, memory: []u8, _: std.mem.Alignment, _: usize) void {
+                const self: *Self = @ptrCast(@alignCast(context));
+                self.free(null, memory.ptr) catch |err| self.fatal(err);
+            }
+        };
+
+        /// `std.mem.Allocator` for the thread with an index.
+        pub const Face = struct {
+            heap: *Self,
+            thread: u32,
+
+            const vtable: std.mem.Allocator.VTable = .{ .alloc = take, .resize = resize, .remap = remap, .free = give };
+
+            pub fn allocator(one: *Face) std.mem.Allocator {
+                return .{ .ptr = one, .vtable = &vtable };
+            }
+
+            fn take(context: *anyopaque, bytes: usize, alignment: std.mem.Alignment, _: usize) ?[*]u8 {
+                const one: *Face = @ptrCast(@alignCast(context));
+                return one.heap.alloc(one.thread, bytes, alignment.toByteUnits());
+            }
+
+            fn resize(context: *anyopaque, memory: []u8, _: std.mem.Alignment, bytes: usize, _: usize) bool {
+                const one: *Face = @ptrCast(@alignCast(context));
+                return one.heap.resizeInPlace(one.thread, memory.ptr, bytes);
+            }
+
+            fn remap(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, bytes: usize, caller: usize) ?[*]u8 {
+                return if (resize(context, memory, alignment, bytes, caller)) memory.ptr else null;
+            }
+
+            fn give(context: *anyopaque, memory: []u8, _: std.mem.Alignment, _: usize) void {
+                const one: *Face = @ptrCast(@alignCast(context));
+                one.heap.free(one.thread, memory.ptr) catch |err| one.heap.fatal(err);
+            }
+        };
+
+        pub fn face(self: *Self, thread: u32) Face {
+            return .{ .heap = self, .thread = thread };
+        }
+
+        /// The interface cannot answer; with a hook, that has decided already.
+        fn fatal(self: *Self, err: FreeError) void {
+            if (self.options.on_wrong == null) std.debug.panic("wrong free: {s}", .{@errorName(err)});
+        }
+    };
+}

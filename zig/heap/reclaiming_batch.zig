@@ -1,0 +1,307 @@
+//! Batches of equal slots, their blocks of 32, and the stacks on which batches with room wait.
+//!
+//! A block is claimed whole by one thread, which from then on takes its slots, and takes back the ones
+//! it frees itself, by ordinary loads and stores of `mine`. What others free goes to `word`, by one
+//! fetch-or that is wait-free; the owner merges it when `mine` has run out. One more bit of `word`,
+//! `held`, says that somebody will see to the block: it has an owner, or its bit is set in the
+//! batch. An owner whose block is used up drops `held`; who then frees the first slot finds it missing
+//! and lists the block: sets its bit in the batch, and pushes the batch on its class's stack if it is
+//! not there. So a free slot is always in sight, and nobody searches.
+//!
+//! A slot is free if its bit is in `mine` or in `word`. The owner sets a bit in `mine` before it clears
+//! it in `word`, and freers look at `word` first: a second free is found before anything changes.
+//!
+//! Invariant: the bit of a block in its batch is set exactly while nobody owns the block and it may
+//! have free slots. Who clears that bit owns the block. A batch all of whose bits are set, and whose
+//! slots are all free, is detached by clearing all bits at once.
+//!
+//! Cost: a claim is one compare-and-swap, one fetch-and; a record of 576 bytes describes up to 1,024
+//! slots. Threads: any, inside of a section (reclaiming_guard.zig), or with the record kept alive
+//! otherwise. No system, no allocation. When not: where slots have one owner for good.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+
+/// Slots of a block, at most.
+pub const slots_max = 32;
+/// Blocks of a batch, at most.
+pub const blocks_max = 32;
+/// Records lie at multiples of this.
+pub const record_alignment = 64;
+
+/// Somebody sees to the block.
+const held: u64 = 1 << 32;
+/// The batch is on its class's stack, or about to be.
+const listed: u64 = 1 << 32;
+
+pub fn Batches(comptime Sync: type) type {
+    return struct {
+        /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
+        pub const ordered_sites = [_]@TypeOf(.site){
+            .block_refill, .block_merge, .block_look,  .block_free, .block_idle,
+            .block_check,  .batch_list,  .batch_claim, .batch_undo, .batch_detach,
+            .batch_push,   .batch_head,  .batch_drop,  .batch_all,
+        };
+
+        pub const Block = extern struct {
+            /// Slots freed by others, and `held`.
+            word: Sync.Atomic(u64),
+            /// Free slots that the owner knows; frozen while there is no owner.
+            mine: Sync.Atomic(u32),
+            ordinal: u32,
+
+            pub fn batch(block: *Block) *Batch {
+                const first = @intFromPtr(block) - @as(usize, block.ordinal) * @sizeOf(Block);
+                return @ptrFromInt(first - @offsetOf(Batch, "blocks"));
+            }
+
+            /// A free slot, now the caller's. Owner only.
+            pub inline fn take(block: *Block) ?u5 {
+                const mine = block.mine.load(.monotonic, .block_mine);
+                if (mine == 0) {
+                    @branchHint(.unlikely);
+                    return null;
+                }
+                block.mine.store(mine & (mine - 1), .monotonic, .block_take);
+                return @intCast(@ctz(mine));
+            }
+
+            /// Takes in what others have freed. Owner only.
+            pub fn refill(block: *Block) bool {
+                // Acquire: pairs with the release of each free in it, whose writes to the slot are past.
+                const freed: u32 = @truncate(block.word.load(.acquire, .block_refill));
+                if (freed == 0) return false;
+                const mine = block.mine.load(.monotonic, .block_mine);
+                block.mine.store(mine | freed, .monotonic, .block_take);
+                // Release: pairs with the acquire in `freeRemote`: who no longer finds a bit here must
+                // find it in `mine`.
+                _ = block.word.fetchAnd(~@as(u64, freed), .release, .block_merge);
+                return true;
+            }
+
+            pub inline fn freeLocal(block: *Block, slot: u5) error{DoubleFree}!void {
+                const bit = @as(u32, 1) << slot;
+                const mine = block.mine.load(.monotonic, .block_mine);
+                const word = block.word.load(.monotonic, .block_own);
+                if ((mine | @as(u32, @truncate(word))) & bit != 0) {
+                    @branchHint(.unlikely);
+                    if (ds.fault("reclaiming-double-free-late")) block.mine.store(mine & ~bit, .monotonic, .block_take);
+                    return error.DoubleFree;
+                }
+                block.mine.store(mine | bit, .monotonic, .block_take);
+            }
+
+            /// True: the caller must list the block. Not the owner.
+            pub fn freeRemote(block: *Block, slot: u5) error{DoubleFree}!bool {
+                const bit = @as(u32, 1) << slot;
+                // Acquire: pairs with the release in `refill`.
+                const seen: u32 = @truncate(block.word.load(.acquire, .block_check));
+                const mine = block.mine.load(.monotonic, .block_mine);
+                if ((seen | mine) & bit != 0) {
+                    if (ds.fault("reclaiming-double-free-late")) block.mine.store(mine & ~bit, .monotonic, .block_take);
+                    return error.DoubleFree;
+                }
+                // Release: pairs with the acquires in `refill` and `allFree`.
+                const before = block.word.fetchOr(held | bit, .release, .block_free);
+                if (before & bit != 0) return error.DoubleFree;
+                return before & held == 0;
+            }
+
+            /// Gives the block up, all of whose slots are taken. False: some are not. Owner only.
+            pub fn relinquish(block: *Block) bool {
+                // Release: pairs with the acquire in the next owner's `refill`: it must read `mine` as
+                // it was left.
+                return block.word.cmpxchg(held, 0, .release, .monotonic, .block_idle) == null;
+            }
+
+            /// Free slots, as seen now.
+            pub fn freeSlots(block: *const Block) u32 {
+                // Acquire: pairs with the release in `freeRemote`; a batch whose last slot was freed
+                // there goes to the backend.
+                const freed: u32 = @truncate(block.word.load(.acquire, .block_look));
+                return freed | block.mine.load(.monotonic, .block_mine);
+            }
+        };
+
+        pub const Batch = extern struct {
+            /// Blocks with room, and `listed`.
+            word: Sync.Atomic(u64),
+            /// Link of the stack.
+            next: Sync.Atomic(usize),
+            start: usize,
+            /// As the backend answered.
+            span_bytes: usize,
+            /// List of the class, and of what is being given back; under the ledger's lock.
+            newer: ?*Batch,
+            older: ?*Batch,
+            blocks_count: u8,
+            slots_per_block: u8,
+            class: u8,
+            /// On its way back to the backend.
+            detached: bool,
+            blocks: [blocks_max]Block align(64),
+
+            /// Describes a batch that nobody sees yet; its first block is the caller's.
+            pub fn init(batch: *Batch, start: usize, span_bytes: usize, class: u8, blocks: u32, slots: u32) *Block {
+                const every = maskOf(slots);
+                batch.* = .{
+                    .word = .init(if (ds.fault("reclaiming-trusts-zero")) batch.word.raw else 0),
+                    .next = .init(0),
+                    .start = start,
+                    .span_bytes = span_bytes,
+                    .newer = null,
+                    .older = null,
+                    .blocks_count = @intCast(blocks),
+                    .slots_per_block = @intCast(slots),
+                    .class = class,
+                    .detached = false,
+                    .blocks = undefined,
+                };
+                for (&batch.blocks, 0..) |*block, ordinal| block.* = .{
+                    .word = .init(held),
+                    .mine = .init(every),
+                    .ordinal = @intCast(ordinal),
+                };
+                return &batch.blocks[0];
+            }
+
+            /// Shows all blocks but the first.
+            pub fn publish(batch: *Batch, stack: *Stack) void {
+                const rest = batch.all() & ~@as(u32, 1);
+                if (rest != 0) batch.list(rest, stack);
+            }
+
+            pub fn all(batch: *const Batch) u32 {
+                return maskOf(batch.blocks_count);
+            }
+
+            pub fn full(batch: *const Batch) u32 {
+                return maskOf(batch.slots_per_block);
+            }
+
+            /// Gives up ownership of blocks that may have free slots.
+            pub fn list(batch: *Batch, blocks: u32, stack: *Stack) void {
+                // Release: pairs with the acquires in `claim` and `detach`; the next owner reads `mine`.
+                const before = batch.word.fetchOr(listed | blocks, .release, .batch_list);
+                if (before & listed == 0) stack.push(batch);
+            }
+
+            /// A block, now the caller's; null if none has room.
+            fn claim(batch: *Batch) ?*Block {
+                var word = batch.word.load(.monotonic, .batch_look);
+                while (true) {
+                    const room: u32 = @truncate(word);
+                    if (room == 0) return null;
+                    const ordinal = choose(room);
+                    const without = word & ~(@as(u64, 1) << ordinal);
+                    // Acquire: pairs with the release in `list`.
+                    word = batch.word.cmpxchg(word, without, .acquire, .monotonic, .batch_claim) orelse
+                        return &batch.blocks[ordinal];
+                    if (ds.fault("reclaiming-race-is-full")) return null;
+                }
+            }
+
+            /// Blocks four to a cache line: if possible from a line where no other thread has one.
+            fn choose(room: u32) u5 {
+                const pairs = room & (room >> 1);
+                const lines = pairs & (pairs >> 2) & 0x1111_1111;
+                return @intCast(@ctz(if (lines != 0) lines else room));
+            }
+
+            /// Of a batch that was taken off the stack: it is listed no longer, unless it has room again.
+            fn unlist(batch: *Batch, stack: *Stack) void {
+                var word = batch.word.load(.monotonic, .batch_look);
+                while (true) {
+                    if (@as(u32, @truncate(word)) != 0) return stack.push(batch);
+                    word = batch.word.cmpxchg(word, 0, .monotonic, .monotonic, .batch_unlist) orelse return;
+                }
+            }
+
+            fn allFree(batch: *const Batch) bool {
+                for (batch.blocks[0..batch.blocks_count]) |*block| {
+                    if (block.freeSlots() != batch.full()) return false;
+                }
+                return true;
+            }
+
+            /// True: nothing of the batch is in use, and nobody can take any of it any more.
+            pub fn detach(batch: *Batch, stack: *Stack) bool {
+                const word = batch.word.load(.monotonic, .batch_look);
+                if (@as(u32, @truncate(word)) != batch.all() or !batch.allFree()) return false;
+                // Acquire: pairs with the release in `list`.
+                if (batch.word.cmpxchg(word, word & listed, .acquire, .monotonic, .batch_detach) != null) return false;
+                // A block may have been claimed and listed again since it was looked at.
+                if (batch.allFree()) return true;
+                batch.list(batch.all(), stack);
+                return false;
+            }
+        };
+
+        /// Batches with room, the last listed first. A removal changes the tag in the head, so that a
+        /// remover who slept is not fooled by the same batch on top (it would have to sleep through a
+        /// multiple of 2^22 removals).
+        pub const Stack = struct {
+            head: Sync.Atomic(u64) = .init(0),
+
+            const tag_bits = 22;
+            const pointer_bits = 64 - tag_bits;
+
+            fn at(head: u64) ?*Batch {
+                return @ptrFromInt(@as(usize, @truncate((head << tag_bits >> tag_bits) * record_alignment)));
+            }
+
+            fn withPointer(head: u64, batch: usize) u64 {
+                return head >> pointer_bits << pointer_bits | batch / record_alignment;
+            }
+
+            fn removed(head: u64, next: usize) u64 {
+                return ((head >> pointer_bits) +% 1) << pointer_bits | next / record_alignment;
+            }
+
+            fn push(stack: *Stack, batch: *Batch) void {
+                var head = stack.head.load(.monotonic, .batch_push_look);
+                while (true) {
+                    batch.next.store(@intFromPtr(at(head)), .monotonic, .batch_link);
+                    // Release: pairs with the acquiring looks at the head; they follow the link.
+                    const next = withPointer(head, @intFromPtr(batch));
+                    head = stack.head.cmpxchg(head, next, .release, .monotonic, .batch_push) orelse return;
+                }
+            }
+
+            /// A block with room, now the caller's. Batches without are dropped on the way.
+            pub fn claim(stack: *Stack) ?*Block {
+                while (true) {
+                    // Acquire: pairs with the release in push.
+                    const head = stack.head.load(.acquire, .batch_head);
+                    const batch = at(head) orelse return null;
+                    if (batch.claim()) |block| return block;
+                    if (ds.fault("reclaiming-race-is-full")) return null;
+                    const next = batch.next.load(.monotonic, .batch_next);
+                    if (stack.head.cmpxchg(head, removed(head, next), .monotonic, .monotonic, .batch_drop) == null) {
+                        batch.unlist(stack);
+                    }
+                }
+            }
+
+            /// Takes detached batches off. One remover at a time; nobody is about to push them.
+            pub fn filter(stack: *Stack) void {
+                var head = stack.head.load(.monotonic, .batch_push_look);
+                // Acquire: pairs with the release in push.
+                while (stack.head.cmpxchg(head, removed(head, 0), .acquire, .monotonic, .batch_all)) |found| head = found;
+                var rest = at(head);
+                while (rest) |batch| {
+                    rest = @ptrFromInt(batch.next.load(.monotonic, .batch_next));
+                    if (!batch.detached) stack.push(batch);
+                }
+            }
+        };
+
+        fn maskOf(count: u32) u32 {
+            return @intCast((@as(u64, 1) << @intCast(count)) - 1);
+        }
+
+        comptime {
+            std.debug.assert(Sync != ds.Real or @sizeOf(Batch) == 576);
+        }
+    };
+}
