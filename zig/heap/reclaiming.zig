@@ -206,8 +206,9 @@ pub fn Reclaiming(comptime config: Config) type {
 
         /// At most 1,024 slots, and not below 16 where the alignment allows: one object asks for little.
         pub fn batchBytes(class: usize) usize {
-            if (ds.fault("reclaiming-huge-batch")) return @max(large_batch_bytes, slotBytes(class) * 64);
-            if (slotBytes(class) > page_bytes) return large_batch_bytes;
+            if (slotBytes(class) > page_bytes) {
+                return if (ds.fault("reclaiming-huge-batch")) @max(large_batch_bytes, slotBytes(class) * 64) else large_batch_bytes;
+            }
             return @min(small_batch_bytes, slotBytes(class) * batch_file.slots_max * batch_file.blocks_max);
         }
 
@@ -226,12 +227,13 @@ pub fn Reclaiming(comptime config: Config) type {
         /// Class of a request; null: it passes through.
         inline fn classOf(self: *const Self, bytes: usize, alignment: usize) ?u32 {
             const wanted: usize = @max(bytes, alignment, 1 << shift_min);
+            if (ds.fault("reclaiming-size-wraps") and wanted > 1 << 63) return 0;
             if (wanted > self.options.slot_bytes_max) {
                 @branchHint(.unlikely);
                 return null;
             }
-            const short: u32 = if (ds.fault("reclaiming-short-classes") and wanted == 1 << shift_max) return null else 0;
-            return @bitSizeOf(usize) - @as(u32, @clz(wanted - 1)) - shift_min - short;
+            if (ds.fault("reclaiming-short-classes") and wanted == 1 << shift_max) return null;
+            return @bitSizeOf(usize) - @as(u32, @clz(wanted - 1)) - shift_min;
         }
 
         // ---- life

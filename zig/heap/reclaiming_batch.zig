@@ -145,7 +145,7 @@ pub fn Batches(comptime Sync: type) type {
             pub fn init(batch: *Batch, start: usize, span_bytes: usize, class: u8, blocks: u32, slots: u32) *Block {
                 const every = maskOf(slots);
                 batch.* = .{
-                    .word = .init(if (ds.fault("reclaiming-trusts-zero")) batch.word.raw else 0),
+                    .word = .init(0),
                     .next = .init(0),
                     .start = start,
                     .span_bytes = span_bytes,

@@ -35,8 +35,9 @@ pub const Store = struct {
     one_in: u32 = 0,
     prng: std.Random.DefaultPrng = .init(1),
     /// Called in each call, with no lock held.
-    hook: ?*const fn (store: *Store) void = null,
+    hook: ?*const fn (call: Call) void = null,
 
+    pub const Call = enum { take, give };
     const Known = struct { bytes: usize, alignment: usize };
 
     pub fn backend(store: *Store) Backend {
@@ -49,7 +50,7 @@ pub const Store = struct {
 
     fn take(context: *anyopaque, _: ?u32, bytes: usize, alignment: usize) ?Span {
         const store: *Store = @ptrCast(@alignCast(context));
-        if (store.hook) |hook| hook(store);
+        if (store.hook) |hook| hook(.take);
         if (store.refuses(bytes)) return null;
         const page = os.Native.pageBytes();
         var errno: u16 = 0;
@@ -79,7 +80,7 @@ pub const Store = struct {
 
     fn give(context: *anyopaque, _: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void {
         const store: *Store = @ptrCast(@alignCast(context));
-        if (store.hook) |hook| hook(store);
+        if (store.hook) |hook| hook(.give);
         {
             store.lock.acquire();
             defer store.lock.release();
