@@ -35,9 +35,9 @@ comptime {
     _ = @import("heap/faults_test.zig");
     _ = @import("heap/global_test.zig");
     _ = @import("heap/large_pool_test.zig");
-    _ = @import("heap/slab_class.zig");
     _ = @import("heap/reclaiming_fuzz.zig");
     _ = @import("heap/reclaiming_test.zig");
+    _ = @import("heap/slab_class.zig");
     _ = @import("heap/small_heap_fuzz.zig");
     _ = @import("heap/small_heap_test.zig");
     _ = @import("heap/typed_fuzz.zig");
