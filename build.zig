@@ -193,6 +193,9 @@ fn addSharedLibrary(ctx: Context, platform: Platform) std.Build.LazyPath {
     if (std.mem.eql(u8, platform.os, "linux")) {
         // LLD: the self-hosted linker writes no DT_SONAME and no DF_1_NODELETE.
         run.addArgs(&.{ "-flld", "-fllvm", "-fsoname=" ++ soname, "-z", "nodelete" });
+    } else {
+        // Else the name is a path in Zig's cache, and every build differs.
+        run.addArgs(&.{ "-install_name", b.fmt("@rpath/{s}", .{platform.library}) });
     }
     if (b.cache_root.path) |path| run.addArgs(&.{ "--cache-dir", path });
     if (b.graph.global_cache_root.path) |path| run.addArgs(&.{ "--global-cache-dir", path });
