@@ -17,6 +17,7 @@ const buddy = @import("heap/buddy_fuzz.zig");
 const engine = @import("engine/engine_fuzz.zig");
 const handle_table = @import("ds/handle_table_fuzz.zig");
 const reclaiming = @import("heap/reclaiming_fuzz.zig");
+const owner_slab = @import("heap/owner_slab_fuzz.zig");
 const small_heap = @import("heap/small_heap_fuzz.zig");
 const typed = @import("heap/typed_fuzz.zig");
 
@@ -34,6 +35,7 @@ const fuzzers = [_]Fuzzer{
     .{ .name = "handle_table", .run = handle_table.fuzz, .smoke_events = 200_000 },
     .{ .name = "reclaiming", .run = reclaiming.fuzz, .smoke_events = 20_000 },
     .{ .name = "reclaiming_threads", .run = reclaiming.fuzzThreads, .smoke_events = 20_000 },
+    .{ .name = "owner_slab", .run = owner_slab.fuzz, .smoke_events = 200_000 },
     .{ .name = "small_heap", .run = small_heap.fuzz, .smoke_events = 200_000 },
     .{ .name = "typed", .run = typed.fuzz, .smoke_events = 20_000 },
     .{ .name = "refused", .run = engine.fuzzRefusals, .smoke_events = 60 },

@@ -38,6 +38,10 @@ comptime {
     _ = @import("heap/reclaiming_fuzz.zig");
     _ = @import("heap/reclaiming_test.zig");
     _ = @import("heap/slab_class.zig");
+    _ = @import("heap/owner_policy.zig");
+    _ = @import("heap/owner_slab_fuzz.zig");
+    _ = @import("heap/owner_slab_test.zig");
+    _ = @import("heap/owner_slab_threads_test.zig");
     _ = @import("heap/small_heap_fuzz.zig");
     _ = @import("heap/small_heap_test.zig");
     _ = @import("heap/typed_fuzz.zig");

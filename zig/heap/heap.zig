@@ -8,6 +8,7 @@
 //! | Buddy | pages over memory of the caller, for other allocators; no system |
 //! | Global | any size and alignment, from and for any thread; also freestanding |
 //! | Reclaiming | power-of-two slots over any backend, which gets back what is free |
+//! | OwnerSlab, TypedSlab | slots of one size: one thread allocates, any thread frees |
 //! | Backend | where one allocator gets its memory from another, the system or a caller |
 //! | Typed, PoolAllocator | a LargePool for Zig programs, by elements or as `std.mem.Allocator` |
 
@@ -33,6 +34,13 @@ pub const global_freestanding = @import("global.zig").freestanding;
 pub const Typed = @import("typed.zig").Typed;
 pub const PoolAllocator = @import("typed.zig").Allocator;
 pub const Run = @import("page_run.zig").Run;
+const owner_slab = @import("owner_slab.zig");
+pub const OwnerSlab = owner_slab.OwnerSlab;
+pub const TypedSlab = owner_slab.TypedSlab;
+pub const SlabOptions = owner_slab.Options;
+pub const SlabBatch = owner_slab.Batch;
+pub const SlabOutcome = owner_slab.Outcome;
+pub const slab_slots_max = owner_slab.slots_max;
 pub const Event = large_cache.Event;
 pub const Total = large_cache.Total;
 

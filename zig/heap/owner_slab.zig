@@ -1,0 +1,940 @@
+//! Slots of one size that one thread hands out and any thread gives back.
+//!
+//! A slot is a number: generation << bits | index, where the bits are as many as the largest index
+//! needs; so numbers stay small while generations are. One word a slot holds its generation and phase
+//! (free, live, claimed) and is the truth: lists of free slots are only where to look first. The owner
+//! keeps free slots in an array used as a stack. Others claim the word by one compare-and-swap and
+//! push the index on a stack of links, which lie beside the slots and not in them; the owner takes that
+//! stack whole and works it off a few slots an operation.
+//!
+//! Invariant: a slot leaves `live` once, by whoever changed its word. An entry of a list whose word
+//! does not say so is skipped and counted, so that a damaged entry costs at most one slot until the
+//! next search through the words, which finds all of them again.
+//!
+//! Cost: the owner's alloc and free are a handful of plain loads and stores, no locked instruction; a
+//! remote free is two compare-and-swaps. 16 bytes a slot beside its own (24 with leases).
+//!
+//! Threads: alloc, free, drain, sleep, close: the owner, or whoever it has handed the slab to with
+//! release and acquire. freeRemote, isLive: any thread while it holds a reference (`retain`).
+//!
+//! When not: for objects of different sizes, or when every thread allocates: that is the general heap.
+
+const std = @import("std");
+const ds = @import("../ds/ds.zig");
+const policy_file = @import("owner_policy.zig");
+const Backend = @import("backend.zig").Backend;
+const Policy = policy_file.Policy;
+
+const assert = std.debug.assert;
+
+pub const Batch = policy_file.Batch;
+
+pub const generation_bits = 29;
+const generation_max: u32 = (1 << generation_bits) - 1;
+/// Indexes above are words of the queue's head.
+pub const slots_max: u32 = none_index - 8;
+/// A slot's bytes, padding included.
+pub const slot_bytes_max: u32 = 1 << 30;
+/// Slots are mapped in pieces of at most this, so that each fits one view of it.
+const segment_bytes_max: u64 = 1 << 30;
+const segments_max = 4096;
+
+/// What a slot's word says beside its generation.
+pub const phase_free: u32 = 0;
+pub const phase_live: u32 = 1;
+/// Freed by another thread; on its way to the owner.
+pub const phase_claimed: u32 = 2;
+/// Its generations are used up.
+pub const phase_retired: u32 = 3;
+const phase_bits = 2;
+const phase_mask: u32 = 3;
+
+/// The queue's head: 24 bits of index, 8 that change with each push, so that a pusher that slept does
+/// not take a new chain for the one it saw.
+const index_mask: u32 = (1 << 24) - 1;
+const tag_one: u32 = 1 << 24;
+const none_index: u32 = index_mask;
+const closed_index: u32 = index_mask - 1;
+const asleep_index: u32 = index_mask - 2;
+const special_index: u32 = asleep_index;
+
+/// Slots that one operation moves at most from what others have freed, or makes anew.
+pub const batch_max = 32;
+
+const line = 128;
+
+pub const Options = struct {
+    /// Bytes of a slot; its stride is this rounded up to `alignment`.
+    slot_bytes: u32,
+    /// A power of two.
+    alignment: u32 = 8,
+    /// Slots there are room for at first.
+    capacity: u32,
+    /// Slots there may be; more than `capacity` grows by segments. 0: `capacity`.
+    capacity_max: u32 = 0,
+    batch: Batch = .{ .fixed = policy_file.default_batch },
+    /// Remote frees that wait at most; null: as many as there are slots.
+    queue_capacity: ?u32 = null,
+    /// Remember who holds each slot.
+    leases: bool = false,
+    /// Generation that every slot begins with, at least 1. Slabs that begin with different ones refuse
+    /// each other's slots.
+    generation_start: u32 = 1,
+};
+
+pub const FreeError = error{ Foreign, DoubleFree };
+
+/// What became of a remote free.
+pub const Outcome = enum {
+    done,
+    /// Done, and the owner sleeps on `head`: wake it.
+    done_wake,
+    /// The queue holds no more; the slot is live as before.
+    full,
+    /// There is no owner any more; the slot is nobody's.
+    closed,
+    double_free,
+    foreign,
+};
+
+pub const Figures = struct {
+    capacity: u32,
+    capacity_max: u32,
+    carved: u32,
+    live: u32,
+    queued: u32,
+    retired: u32,
+    corruption_events: u32,
+    refused: u32,
+    takes: u32,
+    threshold: u32,
+    stride: u32,
+    slot_bytes: u32,
+    segments: u32,
+    bytes: u64,
+};
+
+pub fn OwnerSlab(comptime Sync: type) type {
+    return extern struct {
+        // The owner's line. TypeScript reads and writes the first three words.
+        top: u32 align(line),
+        /// Operations until the owner looks at the queue.
+        credit: u32,
+        carved: u32,
+        /// Slots that have memory.
+        capacity: u32,
+        bits: u32,
+        stride: u32,
+        /// First slot of what was taken from the queue and not yet worked off.
+        pending: u32,
+        /// Steps after which that chain must have ended.
+        pending_left: u32,
+        segment_shift: u32,
+        segments_count: u32,
+        /// Address of the first segment, and what a pointer into it is told by.
+        base: usize,
+        base_bytes: usize,
+        stride_inverse: u64,
+        stack: [*]u32,
+        states: [*]Word,
+
+        // What hardly changes.
+        links: [*]Link align(line),
+        segments: [*]Segment,
+        holders: ?[*]Holder,
+        capacity_max: u32,
+        slot_bytes: u32,
+        alignment: u32,
+        queue_capacity: u32,
+        /// First generation of each slot.
+        start: u32,
+        /// Some entry was wrong: the words are to be searched before the slab says that it is full.
+        suspect: u32,
+        /// Wrong entries that the owner found.
+        damaged: u32,
+        retired: u32,
+        takes: u32,
+        policy: Policy,
+        meta: [*]u8,
+        meta_bytes: usize,
+        backend_context: ?*anyopaque,
+        backend_functions: ?*const Backend.Functions,
+
+        // The queue's line, written by everyone who frees.
+        head: Word align(line),
+        /// Frees refused because the queue was full.
+        refused: Word,
+
+        // Rarely written by anyone.
+        refs: Word align(line),
+        /// Wrong frees by others.
+        wrong: Word,
+
+        const Self = @This();
+        pub const Word = Sync.Atomic(u32);
+        const Link = extern struct { next: Word, depth: Word };
+        /// Who holds a slot, and in which generation that was said: so nobody has to take it back.
+        const Holder = extern struct { who: Word, generation: Word };
+        const Segment = extern struct { address: usize, bytes: usize };
+
+        /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
+        pub const ordered_sites = [_]@TypeOf(.site){
+            .slab_push, .slab_head, .slab_take, .slab_close, .slab_claim, .slab_search, .slab_release,
+        };
+
+        pub const word_top = 0;
+        pub const word_credit = 1;
+        pub const word_carved = 2;
+
+        // ---- making and ending
+
+        /// Where the tables of a slab lie, and how its slots are cut into segments.
+        pub const Layout = struct {
+            bits: u5,
+            stride: u32,
+            capacity: u32,
+            capacity_max: u32,
+            segment_shift: u5,
+            segments: u32,
+            segment_bytes: usize,
+            segments_at: usize,
+            states_at: usize,
+            stack_at: usize,
+            links_at: usize,
+            holders_at: usize,
+            meta_bytes: usize,
+
+            /// Null if the options do not go together.
+            pub fn of(options: Options) ?Layout {
+                const most = if (options.capacity_max == 0) options.capacity else options.capacity_max;
+                if (options.capacity == 0 or most > slots_max or most < options.capacity) return null;
+                if (options.slot_bytes == 0 or options.slot_bytes > slot_bytes_max) return null;
+                if (!std.math.isPowerOfTwo(options.alignment) or options.alignment > slot_bytes_max) return null;
+                if (options.generation_start == 0 or options.generation_start > generation_max) return null;
+                const stride = std.mem.alignForward(u64, options.slot_bytes, options.alignment);
+                if (stride > slot_bytes_max) return null;
+                // One piece where that can be, so that an index needs no search.
+                const grows = most > options.capacity and !ds.fault("owner-never-grows");
+                var shift: u5 = 0;
+                if (grows) {
+                    shift = log2Ceil(@max(options.capacity, most / (segments_max / 2)));
+                } else shift = log2Ceil(most);
+                while (shift > 0 and (stride << shift) > segment_bytes_max and
+                    (grows or @as(u64, most) * stride > segment_bytes_max)) shift -= 1;
+                const slots = @as(u64, 1) << shift;
+                const segments = std.math.divCeil(u64, most, slots) catch unreachable;
+                if (segments > segments_max) return null;
+                const single = segments == 1 and !grows;
+                var at: usize = std.mem.alignForward(usize, @sizeOf(Self), line);
+                var layout: Layout = .{
+                    .bits = @max(log2Ceil(most), 1),
+                    .stride = @intCast(stride),
+                    .capacity = if (grows) @intCast(@min(most, std.mem.alignForward(u64, options.capacity, slots))) else most,
+                    .capacity_max = most,
+                    .segment_shift = shift,
+                    .segments = @intCast(segments),
+                    .segment_bytes = @intCast(if (single) most * stride else slots * stride),
+                    .segments_at = at,
+                    .states_at = 0,
+                    .stack_at = 0,
+                    .links_at = 0,
+                    .holders_at = 0,
+                    .meta_bytes = 0,
+                };
+                at = std.mem.alignForward(usize, at + segments * @sizeOf(Segment), line);
+                // States and stack together: what TypeScript looks at is one piece from the start.
+                layout.states_at = at;
+                at = std.mem.alignForward(usize, at + most * @sizeOf(Word), line);
+                layout.stack_at = at;
+                at = std.mem.alignForward(usize, at + most * @sizeOf(u32), line);
+                layout.links_at = at;
+                at = std.mem.alignForward(usize, at + most * @sizeOf(Link), line);
+                layout.holders_at = at;
+                if (options.leases) at = std.mem.alignForward(usize, at + most * @sizeOf(Holder), line);
+                layout.meta_bytes = at;
+                return layout;
+            }
+        };
+
+        fn log2Ceil(value: anytype) u5 {
+            return @intCast(std.math.log2_int_ceil(u64, value));
+        }
+
+        /// A slab over a backend, owned by the caller, with one reference. Null: refused, nothing taken.
+        pub fn create(backend: Backend, thread: ?u32, options: Options) ?*Self {
+            const layout = Layout.of(options) orelse return null;
+            const span = backend.take(thread, layout.meta_bytes, line) orelse return null;
+            const self = setUp(span.ptr, span.bytes, span.zero, options, layout);
+            self.backend_context = backend.context;
+            self.backend_functions = backend.functions;
+            var segments = std.math.divCeil(u32, layout.capacity, @as(u32, 1) << layout.segment_shift) catch unreachable;
+            while (segments > 0) : (segments -= 1) if (!self.addSegment(thread)) {
+                self.giveAll(thread);
+                return null;
+            };
+            return self;
+        }
+
+        /// Bytes of a caller's memory that a slab of these options needs with `createIn`.
+        pub fn bytesFor(options: Options) ?usize {
+            const layout = Layout.of(options) orelse return null;
+            if (layout.segments != 1) return null;
+            return line + layout.meta_bytes + options.alignment + layout.segment_bytes;
+        }
+
+        /// A slab of fixed capacity inside the caller's memory, without any system call. Null: it does
+        /// not fit. The memory is the slab's until its last reference is released.
+        pub fn createIn(memory: []u8, options: Options) ?*Self {
+            const needed = bytesFor(options) orelse return null;
+            if (memory.len < needed or options.capacity_max > options.capacity) return null;
+            const layout = Layout.of(options).?;
+            const start = std.mem.alignForward(usize, @intFromPtr(memory.ptr), line);
+            const self = setUp(@ptrFromInt(start), layout.meta_bytes, false, options, layout);
+            const slots = std.mem.alignForward(usize, start + layout.meta_bytes, options.alignment);
+            self.putSegment(slots, layout.segment_bytes);
+            return self;
+        }
+
+        fn setUp(meta: [*]u8, meta_bytes: usize, zero: bool, options: Options, layout: Layout) *Self {
+            const self: *Self = @ptrCast(@alignCast(meta));
+            // A caller's memory may hold anything: words must not pass for slots before they are made.
+            if (!zero) @memset(meta[layout.segments_at..layout.links_at], 0);
+            if (!zero and options.leases) @memset(meta[layout.holders_at..layout.meta_bytes], 0);
+            const queue = @min(options.queue_capacity orelse layout.capacity_max, layout.capacity_max);
+            self.* = .{
+                .top = 0,
+                .credit = 0,
+                .carved = 0,
+                .capacity = 0,
+                .bits = layout.bits,
+                .stride = layout.stride,
+                .pending = none_index,
+                .pending_left = 0,
+                .segment_shift = layout.segment_shift,
+                .segments_count = 0,
+                .base = 0,
+                .base_bytes = 0,
+                // Zero for a stride of one, whose product below would not fit.
+                .stride_inverse = if (layout.stride == 1) 0 else std.math.maxInt(u64) / @as(u64, layout.stride) + 1,
+                .stack = @ptrCast(@alignCast(meta + layout.stack_at)),
+                .states = @ptrCast(@alignCast(meta + layout.states_at)),
+                .links = @ptrCast(@alignCast(meta + layout.links_at)),
+                .segments = @ptrCast(@alignCast(meta + layout.segments_at)),
+                .holders = if (options.leases) @ptrCast(@alignCast(meta + layout.holders_at)) else null,
+                .capacity_max = layout.capacity_max,
+                .slot_bytes = options.slot_bytes,
+                .alignment = options.alignment,
+                .queue_capacity = queue,
+                .start = options.generation_start,
+                .suspect = 0,
+                .damaged = 0,
+                .retired = 0,
+                .takes = 0,
+                .policy = .init(options.batch, queue),
+                .meta = meta,
+                .meta_bytes = meta_bytes,
+                .backend_context = null,
+                .backend_functions = null,
+                .head = .init(none_index),
+                .refused = .init(0),
+                .refs = .init(1),
+                .wrong = .init(0),
+            };
+            self.credit = self.policy.interval;
+            return self;
+        }
+
+        /// One holder more: the memory stays until it releases.
+        pub fn retain(self: *Self) void {
+            _ = self.refs.fetchAdd(1, .monotonic, .slab_retain);
+        }
+
+        /// The last one to release gives the memory to the backend, on its own thread. True: it was the last.
+        pub fn release(self: *Self, thread: ?u32) bool {
+            // Release and acquire: all that any holder did with the memory comes before its end.
+            if (self.refs.fetchSub(1, .acq_rel, .slab_release) != 1) return false;
+            self.giveAll(thread);
+            return true;
+        }
+
+        fn giveAll(self: *Self, thread: ?u32) void {
+            const backend: Backend = .{
+                .context = self.backend_context orelse return,
+                .functions = self.backend_functions orelse return,
+            };
+            for (self.segments[0..self.segments_count]) |segment| {
+                backend.give(thread, @ptrFromInt(segment.address), segment.bytes, self.segmentAlignment());
+            }
+            backend.give(thread, self.meta, self.meta_bytes, line);
+        }
+
+        fn segmentAlignment(self: *const Self) usize {
+            return @max(self.alignment, line);
+        }
+
+        fn addSegment(self: *Self, thread: ?u32) bool {
+            const backend: Backend = .{
+                .context = self.backend_context orelse return false,
+                .functions = self.backend_functions orelse return false,
+            };
+            const slots = @min(@as(u64, 1) << @intCast(self.segment_shift), self.capacity_max - self.capacity);
+            if (slots == 0) return false;
+            const span = backend.take(thread, slots * self.stride, self.segmentAlignment()) orelse return false;
+            self.putSegment(@intFromPtr(span.ptr), span.bytes);
+            return true;
+        }
+
+        fn putSegment(self: *Self, address: usize, bytes: usize) void {
+            const slots = @min(@as(u64, 1) << @intCast(self.segment_shift), self.capacity_max - self.capacity);
+            self.segments[self.segments_count] = .{ .address = address, .bytes = bytes };
+            if (self.segments_count == 0) {
+                self.base = address;
+                self.base_bytes = slots * self.stride;
+            }
+            self.segments_count += 1;
+            self.capacity += @intCast(slots);
+        }
+
+        // ---- numbers and addresses
+
+        pub inline fn numberOf(self: *const Self, index: u32) u64 {
+            const generation = self.states[index].load(.monotonic, .slab_state) >> phase_bits;
+            return @as(u64, generation) << @intCast(self.bits) | index;
+        }
+
+        inline fn indexOf(self: *const Self, number: u64) u32 {
+            return @truncate(number & ((@as(u64, 1) << @intCast(self.bits)) - 1));
+        }
+
+        /// The word of the slot while this number is live.
+        inline fn liveWord(self: *const Self, number: u64) ?u32 {
+            const generation = number >> @intCast(self.bits);
+            if (generation == 0 or generation > generation_max) return null;
+            return @as(u32, @intCast(generation)) << phase_bits | phase_live;
+        }
+
+        pub inline fn addressOf(self: *const Self, index: u32) [*]u8 {
+            if (self.segments_count == 1) {
+                @branchHint(.likely);
+                return @ptrFromInt(self.base + @as(usize, index) * self.stride);
+            }
+            return self.addressInSegment(index);
+        }
+
+        noinline fn addressInSegment(self: *const Self, index: u32) [*]u8 {
+            const shift: u5 = @intCast(self.segment_shift);
+            const within = index & ((@as(u32, 1) << shift) - 1);
+            return @ptrFromInt(self.segments[index >> shift].address + @as(usize, within) * self.stride);
+        }
+
+        /// The slot that begins at this address, null if none does.
+        pub inline fn find(self: *const Self, address: usize) ?u32 {
+            const offset = address -% self.base;
+            if (offset >= self.base_bytes) return self.findInSegment(address);
+            return self.slotAt(offset);
+        }
+
+        inline fn slotAt(self: *const Self, offset: usize) ?u32 {
+            // Quotient above, and below it the remainder's share, which is less than one inverse only
+            // for multiples: exact for offsets below 2^32.
+            const product = @as(u128, offset) * self.stride_inverse;
+            const low: u64 = @truncate(product);
+            if (low >= self.stride_inverse) return if (self.stride_inverse == 0) @intCast(offset) else null;
+            return @intCast(product >> 64);
+        }
+
+        noinline fn findInSegment(self: *const Self, address: usize) ?u32 {
+            const slots = @as(u32, 1) << @intCast(self.segment_shift);
+            for (self.segments[0..self.segments_count], 0..) |segment, i| {
+                const offset = address -% segment.address;
+                if (offset >= @as(u64, slots) * self.stride) continue;
+                const within = self.slotAt(offset) orelse return null;
+                const index = @as(u32, @intCast(i)) * slots + within;
+                return if (index < self.capacity) index else null;
+            }
+            return null;
+        }
+
+        // ---- the owner
+
+        /// A free slot's index, live now; null when all are taken. `thread`: a hint for the backend.
+        pub inline fn alloc(self: *Self, thread: ?u32) ?u32 {
+            if (self.top == 0 or self.credit == 0) return self.allocSlow(thread);
+            self.credit -= 1;
+            return self.pop() orelse self.allocSlow(thread);
+        }
+
+        /// Null: the entry was none of a free slot, and is gone.
+        inline fn pop(self: *Self) ?u32 {
+            const top = self.top - 1;
+            const index = self.stack[top];
+            self.top = top;
+            if (index >= self.carved) return self.wrongEntry();
+            const word = self.states[index].load(.monotonic, .slab_state);
+            if (!ds.fault("owner-link-trusted") and word & phase_mask != phase_free) return self.wrongEntry();
+            self.states[index].store(word & ~phase_mask | phase_live, .monotonic, .slab_live);
+            return index;
+        }
+
+        noinline fn wrongEntry(self: *Self) ?u32 {
+            @branchHint(.cold);
+            self.damaged +%= 1;
+            self.suspect = 1;
+            if (ds.fault("owner-damage-drops-list")) {
+                self.top = 0;
+                self.suspect = 0;
+            }
+            return null;
+        }
+
+        noinline fn allocSlow(self: *Self, thread: ?u32) ?u32 {
+            if (self.credit == 0) self.look();
+            while (true) {
+                if (self.top == 0 and self.refill(thread) == 0) return null;
+                if (self.pop()) |index| return index;
+            }
+        }
+
+        /// Slots ready for `alloc` after some were added if there were none; 0: all are taken. What
+        /// others have freed comes before memory that was never used.
+        pub fn refill(self: *Self, thread: ?u32) u32 {
+            if (self.credit == 0) self.look();
+            while (self.top == 0) {
+                if (self.pending != none_index or self.take()) {
+                    self.collect(batch_max);
+                } else if (self.carve()) {} else if (self.suspect != 0) {
+                    self.search();
+                } else if (!self.addSegment(thread)) break;
+            }
+            return self.top;
+        }
+
+        /// Makes slots that were never used ready, the lowest first.
+        fn carve(self: *Self) bool {
+            const count = @min(self.capacity - self.carved, batch_max);
+            if (count == 0) return false;
+            const first = self.carved;
+            for (0..count) |i| {
+                const index = first + @as(u32, @intCast(i));
+                self.states[index].store(self.start << phase_bits | phase_free, .monotonic, .slab_carve);
+                self.stack[count - 1 - i] = index;
+            }
+            self.carved = first + count;
+            self.top = count;
+            return true;
+        }
+
+        /// Ends a live slot: owner only.
+        pub fn free(self: *Self, number: u64) FreeError!void {
+            const index = self.indexOf(number);
+            const live = self.liveWord(number) orelse return self.wrongFree(error.Foreign);
+            if (index >= self.carved) return self.wrongFree(error.Foreign);
+            const word = self.states[index].load(.monotonic, .slab_state);
+            if (word != live) return self.wrongFree(self.whatIsWrong(word, live));
+            self.push(index, word);
+        }
+
+        /// As `free`, by index; for who holds no number.
+        pub inline fn freeIndex(self: *Self, index: u32) FreeError!void {
+            if (index >= self.carved) return self.wrongFree(error.Foreign);
+            const word = self.states[index].load(.monotonic, .slab_state);
+            if (word & phase_mask != phase_live) return self.wrongFree(error.DoubleFree);
+            self.push(index, word);
+        }
+
+        inline fn push(self: *Self, index: u32, word: u32) void {
+            if (word >> phase_bits == generation_max) return self.retire(index);
+            self.states[index].store(nextFree(word), .monotonic, .slab_free);
+            self.stack[self.top] = index;
+            self.top += 1;
+            if (self.credit != 0) self.credit -= 1 else self.look();
+        }
+
+        /// The word of a slot that ends: free, and of the next generation.
+        inline fn nextFree(word: u32) u32 {
+            return (word & ~phase_mask) + (1 << phase_bits);
+        }
+
+        noinline fn retire(self: *Self, index: u32) void {
+            self.states[index].store(generation_max << phase_bits | phase_retired, .monotonic, .slab_free);
+            self.retired += 1;
+        }
+
+        noinline fn wrongFree(self: *Self, err: FreeError) FreeError!void {
+            if (ds.fault("owner-double-free") and err == error.DoubleFree) return;
+            if (ds.fault("owner-foreign-silent") and err == error.Foreign) return;
+            _ = self.wrong.fetchAdd(1, .monotonic, .slab_wrong);
+            return err;
+        }
+
+        /// `word` is the slot's, `live` what it would be if the number were good.
+        fn whatIsWrong(self: *const Self, word: u32, live: u32) FreeError {
+            const generation = live >> phase_bits;
+            const current = word >> phase_bits;
+            // The current generation was issued unless the slot is free.
+            const issued = generation < current or (generation == current and word & phase_mask != phase_free);
+            return if (issued and generation >= self.start) error.DoubleFree else error.Foreign;
+        }
+
+        /// Looks at the queue and works off a little of what was taken from it.
+        noinline fn look(self: *Self) void {
+            self.credit = self.policy.interval;
+            if (self.pending != none_index) return self.collect(batch_max);
+            const seen = self.head.load(.monotonic, .slab_look);
+            const index = seen & index_mask;
+            const depth = if (index >= special_index) 0 else self.links[index].depth.load(.monotonic, .slab_look_depth);
+            const refused = self.refused.load(.monotonic, .slab_refused);
+            if (!self.policy.look(.{ .depth = depth, .refused = refused })) return;
+            if (self.take()) self.collect(batch_max);
+        }
+
+        /// Takes the whole queue over. False: it is empty.
+        fn take(self: *Self) bool {
+            assert(self.pending == none_index);
+            var seen = self.head.load(.monotonic, .slab_look);
+            while (seen & index_mask < special_index) {
+                const empty = nextTag(seen) | none_index;
+                // Acquire: pairs with the release of every push in the chain, which are one release
+                // sequence; else the links, or what was written to the slots, could be missing.
+                seen = self.head.cmpxchg(seen, empty, .acquire, .monotonic, .slab_take) orelse {
+                    self.pending = seen & index_mask;
+                    self.pending_left = self.carved;
+                    self.takes +%= 1;
+                    if (ds.fault("owner-drain-at-once")) self.collect(std.math.maxInt(u32));
+                    return true;
+                };
+            }
+            return false;
+        }
+
+        inline fn nextTag(head: u32) u32 {
+            return (head +% tag_one) & ~index_mask;
+        }
+
+        /// Puts up to `most` slots of the taken chain on the stack.
+        fn collect(self: *Self, most: u32) void {
+            var left = most;
+            while (self.pending != none_index and left > 0) : (left -= 1) {
+                const index = self.pending;
+                if (index >= self.carved or self.pending_left == 0) {
+                    // A link that leads nowhere, or in a circle.
+                    _ = self.wrongEntry();
+                    self.pending = none_index;
+                    return;
+                }
+                self.pending_left -= 1;
+                self.pending = self.links[index].next.load(.monotonic, .slab_walk);
+                const word = self.states[index].load(.monotonic, .slab_state);
+                if (word & phase_mask != phase_claimed and !ds.fault("owner-link-trusted")) {
+                    _ = self.wrongEntry();
+                } else self.reuse(index, word);
+            }
+        }
+
+        fn reuse(self: *Self, index: u32, word: u32) void {
+            if (word >> phase_bits == generation_max) return self.retire(index);
+            self.states[index].store(nextFree(word), .monotonic, .slab_free);
+            self.stack[self.top] = index;
+            self.top += 1;
+        }
+
+        /// Finds every free and every claimed slot by its word. The stack and the taken chain are empty.
+        fn search(self: *Self) void {
+            assert(self.top == 0 and self.pending == none_index);
+            self.suspect = 0;
+            for (0..self.carved) |i| {
+                const index: u32 = @intCast(i);
+                // Acquire: pairs with the release in `freeRemote`; this slot did not come by the queue.
+                const word = self.states[index].load(.acquire, .slab_search);
+                switch (word & phase_mask) {
+                    phase_claimed => self.reuse(index, word),
+                    phase_free => {
+                        self.stack[self.top] = index;
+                        self.top += 1;
+                    },
+                    else => {},
+                }
+            }
+        }
+
+        /// Takes everything in that others have freed; answers how many slots that were.
+        pub fn drain(self: *Self) u32 {
+            const before = self.top;
+            self.collect(std.math.maxInt(u32));
+            if (self.take()) self.collect(std.math.maxInt(u32));
+            self.credit = self.policy.interval;
+            if (self.suspect != 0) {
+                self.top = 0;
+                self.search();
+            }
+            return self.top -| before;
+        }
+
+        /// Refuses remote frees from now on and takes in what has come. Twice is harmless.
+        pub fn close(self: *Self) void {
+            self.collect(std.math.maxInt(u32));
+            // Acquire: as in `take`.
+            const last = self.head.swap(closed_index, .acquire, .slab_close) & index_mask;
+            if (last >= special_index) return;
+            self.pending = last;
+            self.pending_left = self.carved;
+            self.collect(std.math.maxInt(u32));
+        }
+
+        pub fn isClosed(self: *const Self) bool {
+            return self.head.load(.monotonic, .slab_look) & index_mask == closed_index;
+        }
+
+        /// The owner is about to sleep on `head` until something is freed: the value to wait for, null
+        /// if there is no need. `wokeUp` must follow.
+        pub fn fallAsleep(self: *Self) ?u32 {
+            if (self.top != 0 or self.pending != none_index) return null;
+            var seen = self.head.load(.monotonic, .slab_look);
+            while (seen & index_mask == none_index) {
+                const asleep = seen & ~index_mask | asleep_index;
+                seen = self.head.cmpxchg(seen, asleep, .monotonic, .monotonic, .slab_sleep) orelse return asleep;
+            }
+            return null;
+        }
+
+        pub fn wokeUp(self: *Self) void {
+            const seen = self.head.load(.monotonic, .slab_look);
+            if (seen & index_mask != asleep_index) return;
+            // Refused: something was freed in this moment, which is as well.
+            _ = self.head.cmpxchg(seen, seen & ~index_mask | none_index, .monotonic, .monotonic, .slab_sleep);
+        }
+
+        // ---- everyone else
+
+        /// Whether the number is of a slot that is in use.
+        pub fn isLive(self: *const Self, number: u64) bool {
+            const index = self.indexOf(number);
+            const live = self.liveWord(number) orelse return false;
+            return index < self.capacity_max and self.states[index].load(.monotonic, .slab_state) == live;
+        }
+
+        /// Ends a live slot from any thread.
+        pub fn freeRemote(self: *Self, number: u64) Outcome {
+            const index = self.indexOf(number);
+            const live = self.liveWord(number) orelse return self.wrongRemote(error.Foreign);
+            if (index >= self.capacity_max) return self.wrongRemote(error.Foreign);
+            return self.freeRemoteWord(index, live);
+        }
+
+        /// As `freeRemote`, by index.
+        pub fn freeRemoteIndex(self: *Self, index: u32) Outcome {
+            if (index >= self.capacity_max) return self.wrongRemote(error.Foreign);
+            const word = self.states[index].load(.monotonic, .slab_state);
+            return self.freeRemoteWord(index, word & ~phase_mask | phase_live);
+        }
+
+        inline fn freeRemoteWord(self: *Self, index: u32, live: u32) Outcome {
+            // Acquire: pairs with the release of the push that made this head; else its depth, on which
+            // the queue's bound rests, could be an older one.
+            var seen = self.head.load(.acquire, .slab_head);
+            if (self.hasNoRoom(seen)) |refusal| return refusal;
+            const claimed = live & ~phase_mask | phase_claimed;
+            // Release: pairs with the acquire in `search`, which finds slots that no chain leads to.
+            if (self.states[index].cmpxchg(live, claimed, .release, .monotonic, .slab_claim)) |word| {
+                return self.wrongRemote(self.whatIsWrong(word, live));
+            }
+            const link = &self.links[index];
+            while (true) {
+                const below = seen & index_mask;
+                const is_first = below >= special_index;
+                const depth = if (is_first) 0 else self.links[below].depth.load(.monotonic, .slab_depth);
+                link.next.store(if (is_first) none_index else below, .monotonic, .slab_link);
+                link.depth.store(depth + 1, .monotonic, .slab_link_depth);
+                // Release: pairs with the acquire in `take` and `close`; acquire: as the load above.
+                seen = self.head.cmpxchg(seen, nextTag(seen) | index, .acq_rel, .acquire, .slab_push) orelse {
+                    return if (below == asleep_index) .done_wake else .done;
+                };
+                if (self.hasNoRoom(seen)) |refusal| {
+                    // Nobody else may touch a claimed slot, so it can be live again.
+                    if (refusal == .full) self.states[index].store(live, .monotonic, .slab_unclaim);
+                    return refusal;
+                }
+            }
+        }
+
+        inline fn hasNoRoom(self: *Self, head: u32) ?Outcome {
+            const index = head & index_mask;
+            if (index == closed_index) return .closed;
+            if (self.queue_capacity == self.capacity_max) return null;
+            const depth = if (index >= special_index) 0 else self.links[index].depth.load(.monotonic, .slab_depth);
+            if (depth < self.queue_capacity) return null;
+            _ = self.refused.fetchAdd(1, .monotonic, .slab_refused);
+            return .full;
+        }
+
+        noinline fn wrongRemote(self: *Self, err: FreeError) Outcome {
+            if (self.isClosed()) return .closed;
+            if (ds.fault("owner-double-free") and err == error.DoubleFree) return .done;
+            if (ds.fault("owner-foreign-silent") and err == error.Foreign) return .done;
+            _ = self.wrong.fetchAdd(1, .monotonic, .slab_wrong);
+            return if (err == error.DoubleFree) .double_free else .foreign;
+        }
+
+        // ---- leases
+
+        /// Says who holds a live slot, so that it can be found when that one is gone. False: not live, or
+        /// the slab keeps no leases.
+        pub fn hold(self: *Self, number: u64, holder: u32) bool {
+            const holders = self.holders orelse return false;
+            if (!self.isLive(number)) return false;
+            const entry = &holders[self.indexOf(number)];
+            entry.who.store(holder, .monotonic, .slab_holder);
+            entry.generation.store(@intCast(number >> @intCast(self.bits)), .monotonic, .slab_holder);
+            return true;
+        }
+
+        /// The next live slot from `from` on whose holder `isWanted` names; 0 if there is none.
+        pub fn nextHeld(self: *Self, from: u32, context: anytype, comptime isWanted: fn (@TypeOf(context), u32) bool) u64 {
+            const holders = self.holders orelse return 0;
+            var index = from;
+            while (index < self.carved) : (index += 1) {
+                const word = self.states[index].load(.monotonic, .slab_state);
+                if (word & phase_mask != phase_live) continue;
+                if (holders[index].generation.load(.monotonic, .slab_holder) != word >> phase_bits) continue;
+                const who = holders[index].who.load(.monotonic, .slab_holder);
+                if (who != 0 and isWanted(context, who)) return self.numberOf(index);
+            }
+            return 0;
+        }
+
+        // ---- figures and checks
+
+        pub fn corruptionEvents(self: *const Self) u32 {
+            return self.damaged +% self.wrong.load(.monotonic, .slab_wrong);
+        }
+
+        /// Exact while nobody is in the middle of a free.
+        pub fn figures(self: *const Self) Figures {
+            const seen = self.head.load(.monotonic, .slab_look) & index_mask;
+            var queued = if (seen >= special_index) 0 else self.links[seen].depth.load(.monotonic, .slab_look_depth);
+            if (self.pending != none_index and self.pending < self.carved) {
+                queued += self.links[self.pending].depth.load(.monotonic, .slab_look_depth);
+            }
+            var bytes: u64 = self.meta_bytes;
+            for (self.segments[0..self.segments_count]) |segment| bytes += segment.bytes;
+            return .{
+                .capacity = self.capacity,
+                .capacity_max = self.capacity_max,
+                .carved = self.carved,
+                .live = self.carved -| self.top -| queued -| self.retired,
+                .queued = queued,
+                .retired = self.retired,
+                .corruption_events = self.corruptionEvents(),
+                .refused = self.refused.load(.monotonic, .slab_refused),
+                .takes = self.takes,
+                .threshold = self.policy.threshold,
+                .stride = self.stride,
+                .slot_bytes = self.slot_bytes,
+                .segments = self.segments_count,
+                .bytes = bytes,
+            };
+        }
+
+        /// Compares lists and words; for tests, while nobody frees and nothing was damaged.
+        pub fn invariants(self: *const Self) error{Inconsistent}!void {
+            var free_words: u32 = 0;
+            var claimed: u32 = 0;
+            for (self.states[0..self.carved]) |*state| switch (state.load(.monotonic, .slab_state) & phase_mask) {
+                phase_free => free_words += 1,
+                phase_claimed => claimed += 1,
+                else => {},
+            };
+            if (free_words != self.top) return error.Inconsistent;
+            for (self.stack[0..self.top]) |index| {
+                if (index >= self.carved) return error.Inconsistent;
+                if (self.states[index].load(.monotonic, .slab_state) & phase_mask != phase_free) return error.Inconsistent;
+            }
+            const queued = self.chain(self.pending) + self.chain(self.head.load(.monotonic, .slab_look) & index_mask);
+            if (queued != claimed) return error.Inconsistent;
+        }
+
+        fn chain(self: *const Self, first: u32) u32 {
+            var count: u32 = 0;
+            var index = first;
+            while (index < special_index and count <= self.carved) : (count += 1) {
+                index = self.links[index].next.load(.monotonic, .slab_walk);
+            }
+            return count;
+        }
+
+        // ---- other faces
+
+        /// One slot for each allocation, up to the slot's size and alignment. Owner only.
+        pub fn allocator(self: *Self) std.mem.Allocator {
+            return .{ .ptr = self, .vtable = &.{ .alloc = stdAlloc, .resize = stdResize, .remap = stdRemap, .free = stdFree } };
+        }
+
+        fn fits(self: *const Self, bytes: usize, alignment: usize) bool {
+            return bytes <= self.stride and alignment <= self.alignment;
+        }
+
+        fn stdAlloc(context: *anyopaque, bytes: usize, alignment: std.mem.Alignment, _: usize) ?[*]u8 {
+            const self: *Self = @ptrCast(@alignCast(context));
+            // What no slot can serve is no reason to look for a free one.
+            if (!self.fits(bytes, alignment.toByteUnits())) {
+                if (ds.fault("owner-impossible-drains")) _ = self.drain();
+                return null;
+            }
+            return self.addressOf(self.alloc(null) orelse return null);
+        }
+
+        fn stdResize(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, bytes: usize, _: usize) bool {
+            const self: *Self = @ptrCast(@alignCast(context));
+            _ = memory;
+            return self.fits(bytes, alignment.toByteUnits());
+        }
+
+        fn stdRemap(context: *anyopaque, memory: []u8, alignment: std.mem.Alignment, bytes: usize, from: usize) ?[*]u8 {
+            return if (stdResize(context, memory, alignment, bytes, from)) memory.ptr else null;
+        }
+
+        fn stdFree(context: *anyopaque, memory: []u8, _: std.mem.Alignment, _: usize) void {
+            const self: *Self = @ptrCast(@alignCast(context));
+            const index = self.find(@intFromPtr(memory.ptr)) orelse return;
+            self.freeIndex(index) catch {};
+        }
+    };
+}
+
+/// A slab of elements of one type, for Zig programs.
+pub fn TypedSlab(comptime Sync: type, comptime T: type) type {
+    comptime assert(@sizeOf(T) > 0);
+    return struct {
+        slab: *Slab,
+
+        const Self = @This();
+        pub const Slab = OwnerSlab(Sync);
+
+        /// `options.slot_bytes` and `alignment` are the type's.
+        pub fn init(backend: Backend, options: Options) ?Self {
+            var own = options;
+            own.slot_bytes = @sizeOf(T);
+            own.alignment = @alignOf(T);
+            return .{ .slab = Slab.create(backend, null, own) orelse return null };
+        }
+
+        /// Closes the slab; its memory goes when the last remote has let go.
+        pub fn deinit(self: Self) void {
+            self.slab.close();
+            _ = self.slab.release(null);
+        }
+
+        pub fn create(self: Self) ?*T {
+            return @ptrCast(@alignCast(self.slab.addressOf(self.slab.alloc(null) orelse return null)));
+        }
+
+        pub fn destroy(self: Self, element: *T) FreeError!void {
+            try self.slab.freeIndex(self.slab.find(@intFromPtr(element)) orelse return error.Foreign);
+        }
+
+        /// From any thread that holds a reference to the slab.
+        pub fn destroyRemote(slab: *Slab, element: *T) Outcome {
+            return slab.freeRemoteIndex(slab.find(@intFromPtr(element)) orelse return .foreign);
+        }
+    };
+}
