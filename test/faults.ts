@@ -260,4 +260,68 @@ export function faultsOf(
     return name.startsWith("reclaiming-") ? "reclaiming" : "large_pool";
   };
   return faults.filter((fault) => nounOf(fault.name) === noun);
+  // The owner slab's model; numbers are those of its own list.
+  {
+    name: "owner-threshold-unclamped",
+    title: "owner slab 1: a small queue never drains by itself",
+    test: "a small queue drains by itself",
+  },
+  {
+    name: "owner-adaptive-degenerate",
+    title: "owner slab 2: the adaptive threshold only goes up, and does so when nobody frees",
+    test: "an adaptive threshold moves both ways with what others really do",
+  },
+  {
+    name: "owner-drain-allocates",
+    title: "owner slab 3: taking in what others freed needs memory",
+    test: "draining takes no memory from anyone",
+  },
+  {
+    name: "owner-drain-at-once",
+    title: "owner slab 5: one allocation pays for all that others have freed",
+    test: "no operation of the owner works off more than its share",
+  },
+  {
+    name: "owner-impossible-drains",
+    title: "owner slab 6: a request that no slot can serve drains the queue",
+    test: "a request that no slot can serve leaves the queue alone",
+  },
+  {
+    name: "owner-damage-drops-list",
+    title: "owner slab 8: a damaged entry costs the whole list",
+    test: "a damaged entry of the owner's list costs no other slot",
+  },
+  {
+    name: "owner-link-trusted",
+    title: "owner slab 9: an old entry hands out a slot that is in use",
+    test: "a link or an entry that leads to a live slot does not hand it out again",
+  },
+  {
+    name: "owner-double-free",
+    title: "owner slab 10: a second free is taken for a first",
+    test: "a second free is found at the call, by the owner and by others",
+  },
+  {
+    name: "owner-foreign-silent",
+    title: "owner slab 10: a foreign slot is freed without a word",
+    test: "a number that was never issued is refused and counted",
+  },
+  {
+    name: "owner-never-grows",
+    title: "owner slab 11: a slab cannot grow",
+    test: "a slab grows by segments up to its bound",
+  },
+];
+
+/** What the faults of each allocator begin with, by the file it lives in. */
+const prefixes = { small_heap: "small-", buddy: "buddy-", owner_slab: "owner-" } as const;
+
+/** The faults of one allocator; the large pool's have no common beginning. */
+export function faultsOf(noun: "large_pool" | keyof typeof prefixes): readonly Fault[] {
+  const others = Object.values(prefixes);
+  return faults.filter(({ name }) =>
+    noun === "large_pool"
+      ? !others.some((prefix) => name.startsWith(prefix))
+      : name.startsWith(prefixes[noun]),
+  );
 }

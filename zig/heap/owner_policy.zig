@@ -14,7 +14,6 @@
 //! working; nothing here wakes anybody.
 
 const std = @import("std");
-const ds = @import("../ds/ds.zig");
 
 pub const Batch = union(enum) { fixed: u32, adaptive };
 
@@ -89,16 +88,21 @@ pub const Policy = extern struct {
         return due;
     }
 
+    /// As `look`, by the rule that this one replaces: an empty queue counts as far from full.
+    pub fn lookDegenerate(policy: *Policy, sight: Sight) bool {
+        policy.cool_down -|= 1;
+        if (policy.isAdaptive() and policy.cool_down == 0) {
+            if (sight.depth * 4 < policy.bound) policy.step(true);
+            if (sight.depth * 4 > policy.bound * 3) policy.step(false);
+        }
+        return sight.depth >= policy.threshold;
+    }
+
     fn adapt(policy: *Policy, sight: Sight, due: bool) void {
         policy.cool_down -|= 1;
         policy.since_take +|= 1;
         const refused = sight.refused != policy.refused;
         policy.refused = sight.refused;
-        if (ds.fault("owner-adaptive-degenerate")) {
-            // The original: an empty queue counts as far from full.
-            if (policy.cool_down == 0 and sight.depth * 4 < policy.bound) policy.step(true);
-            return;
-        }
         if (sight.depth == 0 and !refused) {
             policy.stale = 0;
             return;
@@ -137,7 +141,7 @@ pub const Policy = extern struct {
     fn set(policy: *Policy) void {
         const wanted = if (policy.fixed != 0) policy.fixed else levels[policy.level];
         const most = @max(policy.bound / 2, 1);
-        policy.threshold = if (ds.fault("owner-threshold-unclamped")) wanted else @min(wanted, most);
+        policy.threshold = @min(wanted, most);
         policy.interval = @min(policy.threshold, interval_max);
     }
 };

@@ -150,6 +150,9 @@ pub fn OwnerSlab(comptime Sync: type) type {
         start: u32,
         /// Some entry was wrong: the words are to be searched before the slab says that it is full.
         suspect: u32,
+        /// The words were searched once: since then a chain may hold a slot that was found by its word,
+        /// and is on its way a second time.
+        searched: u32,
         /// Wrong entries that the owner found.
         damaged: u32,
         retired: u32,
@@ -327,10 +330,11 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .queue_capacity = queue,
                 .start = options.generation_start,
                 .suspect = 0,
+                .searched = 0,
                 .damaged = 0,
                 .retired = 0,
                 .takes = 0,
-                .policy = .init(options.batch, queue),
+                .policy = .init(options.batch, if (ds.fault("owner-threshold-unclamped")) slots_max else queue),
                 .meta = meta,
                 .meta_bytes = meta_bytes,
                 .backend_context = null,
@@ -469,7 +473,13 @@ pub fn OwnerSlab(comptime Sync: type) type {
             const top = self.top - 1;
             const index = self.stack[top];
             self.top = top;
-            if (index >= self.carved) return self.wrongEntry();
+            if (index >= self.carved) {
+                if (ds.fault("owner-damage-drops-list")) {
+                    self.top = 0;
+                    return null;
+                }
+                return self.wrongEntry();
+            }
             const word = self.states[index].load(.monotonic, .slab_state);
             if (!ds.fault("owner-link-trusted") and word & phase_mask != phase_free) return self.wrongEntry();
             self.states[index].store(word & ~phase_mask | phase_live, .monotonic, .slab_live);
@@ -480,10 +490,6 @@ pub fn OwnerSlab(comptime Sync: type) type {
             @branchHint(.cold);
             self.damaged +%= 1;
             self.suspect = 1;
-            if (ds.fault("owner-damage-drops-list")) {
-                self.top = 0;
-                self.suspect = 0;
-            }
             return null;
         }
 
@@ -584,7 +590,12 @@ pub fn OwnerSlab(comptime Sync: type) type {
             const index = seen & index_mask;
             const depth = if (index >= special_index) 0 else self.links[index].depth.load(.monotonic, .slab_look_depth);
             const refused = self.refused.load(.monotonic, .slab_refused);
-            if (!self.policy.look(.{ .depth = depth, .refused = refused })) return;
+            const sight: policy_file.Sight = .{ .depth = depth, .refused = refused };
+            const due = if (ds.fault("owner-adaptive-degenerate"))
+                self.policy.lookDegenerate(sight)
+            else
+                self.policy.look(sight);
+            if (!due) return;
             if (self.take()) self.collect(batch_max);
         }
 
@@ -593,6 +604,11 @@ pub fn OwnerSlab(comptime Sync: type) type {
             assert(self.pending == none_index);
             var seen = self.head.load(.monotonic, .slab_look);
             while (seen & index_mask < special_index) {
+                if (ds.fault("owner-drain-allocates")) {
+                    const backend: Backend = .{ .context = self.backend_context.?, .functions = self.backend_functions.? };
+                    const span = backend.take(null, 4096, line) orelse return false;
+                    backend.give(null, span.ptr, span.bytes, line);
+                }
                 const empty = nextTag(seen) | none_index;
                 // Acquire: pairs with the release of every push in the chain, which are one release
                 // sequence; else the links, or what was written to the slots, could be missing.
@@ -625,9 +641,23 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 self.pending_left -= 1;
                 self.pending = self.links[index].next.load(.monotonic, .slab_walk);
                 const word = self.states[index].load(.monotonic, .slab_state);
-                if (word & phase_mask != phase_claimed and !ds.fault("owner-link-trusted")) {
+                if (word & phase_mask != phase_claimed) {
                     _ = self.wrongEntry();
-                } else self.reuse(index, word);
+                } else if (self.searched == 0) self.reuse(index, word) else self.reuseClaimed(index, word);
+            }
+        }
+
+        /// As `reuse`, for a slot that may not have been pushed yet: who claimed it may find the queue
+        /// full and take its claim back.
+        fn reuseClaimed(self: *Self, index: u32, word: u32) void {
+            const next = if (word >> phase_bits == generation_max) word | phase_retired else nextFree(word);
+            // Acquire: pairs with the release in `freeRemote`; this slot did not come by the queue.
+            if (self.states[index].cmpxchg(word, next, .acquire, .monotonic, .slab_search) != null) return;
+            if (next & phase_mask == phase_retired) {
+                self.retired += 1;
+            } else {
+                self.stack[self.top] = index;
+                self.top += 1;
             }
         }
 
@@ -642,12 +672,12 @@ pub fn OwnerSlab(comptime Sync: type) type {
         fn search(self: *Self) void {
             assert(self.top == 0 and self.pending == none_index);
             self.suspect = 0;
+            self.searched = 1;
             for (0..self.carved) |i| {
                 const index: u32 = @intCast(i);
-                // Acquire: pairs with the release in `freeRemote`; this slot did not come by the queue.
-                const word = self.states[index].load(.acquire, .slab_search);
+                const word = self.states[index].load(.monotonic, .slab_state);
                 switch (word & phase_mask) {
-                    phase_claimed => self.reuse(index, word),
+                    phase_claimed => self.reuseClaimed(index, word),
                     phase_free => {
                         self.stack[self.top] = index;
                         self.top += 1;
@@ -734,7 +764,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             var seen = self.head.load(.acquire, .slab_head);
             if (self.hasNoRoom(seen)) |refusal| return refusal;
             const claimed = live & ~phase_mask | phase_claimed;
-            // Release: pairs with the acquire in `search`, which finds slots that no chain leads to.
+            // Release: pairs with the acquire in `reuseClaimed`, for slots that no chain leads to.
             if (self.states[index].cmpxchg(live, claimed, .release, .monotonic, .slab_claim)) |word| {
                 return self.wrongRemote(self.whatIsWrong(word, live));
             }
@@ -745,14 +775,15 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 const depth = if (is_first) 0 else self.links[below].depth.load(.monotonic, .slab_depth);
                 link.next.store(if (is_first) none_index else below, .monotonic, .slab_link);
                 link.depth.store(depth + 1, .monotonic, .slab_link_depth);
-                // Release: pairs with the acquire in `take` and `close`; acquire: as the load above.
-                seen = self.head.cmpxchg(seen, nextTag(seen) | index, .acq_rel, .acquire, .slab_push) orelse {
+                // Release: pairs with the acquire in `take` and `close`. Refused, acquire: as the load above.
+                seen = self.head.cmpxchg(seen, nextTag(seen) | index, .release, .acquire, .slab_push) orelse {
                     return if (below == asleep_index) .done_wake else .done;
                 };
                 if (self.hasNoRoom(seen)) |refusal| {
-                    // Nobody else may touch a claimed slot, so it can be live again.
-                    if (refusal == .full) self.states[index].store(live, .monotonic, .slab_unclaim);
-                    return refusal;
+                    if (refusal == .closed) return refusal;
+                    // Live again, unless the owner found it by its word meanwhile.
+                    const lost = self.states[index].cmpxchg(claimed, live, .monotonic, .monotonic, .slab_unclaim) != null;
+                    return if (lost) .done else refusal;
                 }
             }
         }

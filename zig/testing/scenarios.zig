@@ -28,6 +28,7 @@ pub const all = [_]Scenario{
     LockScenario.with(true),
     LockScenario.with(false),
     @import("scenario_table.zig").scenario,
+    @import("scenario_slab.zig").scenario,
 };
 
 /// Scenarios that must fail: they show that the scheduler can find what it is for.
