@@ -115,6 +115,7 @@ pub fn Global(comptime config: Config) type {
 
         comptime {
             assert(config.page_bytes <= slab_class.tile_bytes);
+            if (@sizeOf(usize) == 8 and Sync == ds.Real and config.Lock == buddy_file.SpinLock) assert(std.math.isPowerOfTwo(@sizeOf(Owner)));
         }
 
         const State = enum(u32) { uninitialised = 0, initialising, ready };
@@ -128,6 +129,8 @@ pub fn Global(comptime config: Config) type {
             slab: ?*Slab,
             /// Index of the word.
             index: u32,
+            /// Of a slot.
+            bytes: u32,
         };
 
         const Owner = struct {
@@ -144,6 +147,11 @@ pub fn Global(comptime config: Config) type {
             adoptions: Sync.Atomic(u64),
             remote_frees: Sync.Atomic(u64),
             doubles: Sync.Atomic(u64),
+            // To a power of two: an index becomes an address by a shift.
+            padding: [padding_bytes]u8,
+
+            const used_bytes = classes_count * (@sizeOf(Row) + @sizeOf(?*Slab)) + 2 * 64;
+            const padding_bytes = (std.math.ceilPowerOfTwo(usize, used_bytes) catch unreachable) - used_bytes;
         };
 
         const Chunk = struct { next: ?*Chunk, bytes: usize };
@@ -240,7 +248,7 @@ pub fn Global(comptime config: Config) type {
                 return self.allocSlow(thread, class);
             }
             word.store(bits & (bits - 1), .monotonic, .slab_take);
-            return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * classes[class].bytes);
+            return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
         }
 
         noinline fn allocSlow(self: *Self, thread: u32, class: u8) ?[*]u8 {
@@ -248,31 +256,65 @@ pub fn Global(comptime config: Config) type {
             const row = &owner.rows[class];
             while (true) {
                 if (row.slab) |slab| {
-                    if (slab.refill(row.index)) |batch| {
-                        row.index = @intCast(batch.index);
-                        row.word = @intFromPtr(batch.word) -% self.map.origin();
-                        row.base = slab.base + batch.index * 64 * classes[class].bytes;
-                        const bits = batch.word.load(.monotonic, .slab_take_load);
-                        batch.word.store(bits & (bits - 1), .monotonic, .slab_take);
-                        return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * classes[class].bytes);
-                    }
-                    // Every slot is out.
-                    slab.left = classes[class].threshold;
-                    slab.state.store(@intFromEnum(slab_file.State.full), .monotonic, .slab_state);
+                    if (slab.refill(row.index, slab_class.word_slots_min)) |batch| return self.takeFirst(row, batch);
+                    // Too few are left for visits to be worth it.
                     row.* = std.mem.zeroes(Row);
+                    self.shelve(slab);
                 }
                 bump(&owner.refills);
                 self.readMail(thread);
-                const slab = self.nextSlab(thread, class) orelse return null;
+                const slab = self.nextSlab(thread, class) orelse return self.lastResort(thread, class);
                 if (row.slab != null) {
                     // The backend allocated from this very row meanwhile.
                     self.park(thread, slab);
                     continue;
                 }
-                slab.state.store(@intFromEnum(slab_file.State.current), .monotonic, .slab_state);
-                slab.left = slab_file.left_never;
-                row.slab = slab;
+                seat(row, slab);
             }
+        }
+
+        fn takeFirst(self: *Self, row: *Row, batch: Slab.Batch) [*]u8 {
+            row.index = @intCast(batch.index);
+            row.word = @intFromPtr(batch.word) -% self.map.origin();
+            row.base = row.slab.?.base + batch.index * 64 * row.bytes;
+            const bits = batch.word.load(.monotonic, .slab_take_load);
+            batch.word.store(bits & (bits - 1), .monotonic, .slab_take);
+            return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
+        }
+
+        fn seat(row: *Row, slab: *Slab) void {
+            slab.state.store(@intFromEnum(slab_file.State.current), .monotonic, .slab_state);
+            slab.left = slab_file.left_never;
+            row.slab = slab;
+            row.bytes = classes[slab.class.load(.monotonic, .slab_class)].bytes;
+        }
+
+        /// A slab that left its row waits in no list until enough of it is free.
+        fn shelve(_: *Self, slab: *Slab) void {
+            const idle = slab.capacity - slab.used();
+            slab.left = classes[slab.class.load(.monotonic, .slab_class)].threshold - idle;
+            slab.state.store(@intFromEnum(slab_file.State.full), .monotonic, .slab_state);
+        }
+
+        /// There is no memory: slots that were not worth a visit are now. Walks all slabs.
+        noinline fn lastResort(self: *Self, thread: u32, class: u8) ?[*]u8 {
+            const row = &self.owners[thread].rows[class];
+            if (row.slab != null) return null;
+            var next = self.firstRecord();
+            while (next) |slab| : (next = slab.older) {
+                if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) continue;
+                if (slab.class.load(.monotonic, .slab_class) != class) continue;
+                if (slab.state.load(.monotonic, .slab_state) != @intFromEnum(slab_file.State.full)) continue;
+                const batch = slab.refill(0, 1) orelse continue;
+                seat(row, slab);
+                return self.takeFirst(row, batch);
+            }
+            return null;
+        }
+
+        fn firstRecord(self: *Self) ?*Slab {
+            // Acquire: pairs with the release in takeRecord.
+            return @ptrFromInt(self.newest.load(.acquire, .global_newest));
         }
 
         fn bump(counter: *Sync.Atomic(u64)) void {
@@ -455,12 +497,13 @@ pub fn Global(comptime config: Config) type {
             const slot = slab.slotAt(address) orelse return error.Foreign;
             const word = slot / 64;
             const bit = @as(u64, 1) << @intCast(slot % 64);
-            const free_word = &slab.pair(word).free;
-            if (slab.idle(word) & bit != 0) {
+            const both = slab.pair(word);
+            const free_bits = both.free.load(.monotonic, .slab_free);
+            if ((free_bits | slab.elsewhere(both, word)) & bit != 0) {
                 @branchHint(.unlikely);
                 return if (slot < slab.capacity) error.DoubleFree else error.Foreign;
             }
-            free_word.store(free_word.load(.monotonic, .slab_free) | bit, .monotonic, .slab_free_store);
+            both.free.store(free_bits | bit, .monotonic, .slab_free_store);
             slab.left -%= 1;
             if (slab.left == 0) {
                 @branchHint(.unlikely);
@@ -572,8 +615,7 @@ pub fn Global(comptime config: Config) type {
                 row.* = std.mem.zeroes(Row);
             }
             owner.partial = @splat(null);
-            // Acquire: pairs with the release in takeRecord.
-            var next: ?*Slab = @ptrFromInt(self.newest.load(.acquire, .global_newest));
+            var next = self.firstRecord();
             var count: u32 = 0;
             while (next) |slab| : (next = slab.older) {
                 if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) continue;
@@ -913,8 +955,7 @@ pub fn Global(comptime config: Config) type {
         pub fn figures(self: *Self) Figures {
             var out = std.mem.zeroes(Figures);
             if (!self.isReady()) return out;
-            // Acquire: pairs with the release in takeRecord.
-            var next: ?*Slab = @ptrFromInt(self.newest.load(.acquire, .global_newest));
+            var next = self.firstRecord();
             while (next) |slab| : (next = slab.older) {
                 const tag = slab.tag.load(.monotonic, .slab_tag_load);
                 if (tag == 0) continue;

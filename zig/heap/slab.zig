@@ -106,12 +106,10 @@ pub fn Slab(comptime Sync: type) type {
             slab.next = null;
             slab.prev = null;
             for (0..shape.words) |word| {
-                const valid = validBits(shape, word);
                 const both = slab.pair(word);
-                // Places without a slot count as free, for whoever tries to free them, and are kept
-                // where nobody takes from.
-                both.batch.store(if (shape.direct) ~valid else 0, .monotonic, .slab_batch);
-                both.free.store(if (shape.direct) valid else ~@as(u64, 0), .monotonic, .slab_free);
+                both.batch.store(0, .monotonic, .slab_batch);
+                // Places without a slot count as free, for whoever tries to free them.
+                both.free.store(~@as(u64, 0), .monotonic, .slab_free);
             }
         }
 
@@ -122,22 +120,22 @@ pub fn Slab(comptime Sync: type) type {
 
         pub const Batch = struct { word: *Word, index: usize };
 
-        /// Moves free slots of one word to where the owner takes from, looking from `start` on; null:
-        /// none is free.
-        pub fn refill(slab: *Self, start: usize) ?Batch {
+        /// Moves free slots of one word to where the owner takes from, looking from `start` on; null: no
+        /// word has as many as `least`.
+        pub fn refill(slab: *Self, start: usize, least: u32) ?Batch {
             const shape = &slab_class.classes[slab.class.load(.monotonic, .slab_class)];
-            if (shape.direct) {
-                const free = &slab.pair(0).free;
-                return if (free.load(.monotonic, .slab_free) == 0) null else .{ .word = free, .index = 0 };
-            }
             var index = start;
             while (true) {
                 const both = slab.pair(index);
                 const free = both.free.load(.monotonic, .slab_free);
                 const takable = free & validBits(shape, index);
-                if (takable != 0) {
-                    const first: u6 = @intCast(@ctz(takable) & ~(@as(u7, @intCast(shape.batch)) - 1));
-                    const taken = takable & (~@as(u64, 0) >> @intCast(64 - shape.batch)) << first;
+                const slots: u32 = @popCount(takable);
+                if (slots >= least) {
+                    var taken = takable;
+                    if (slots > shape.batch) {
+                        const first: u6 = @intCast(@ctz(takable) & ~(@as(u7, @intCast(shape.batch)) - 1));
+                        taken &= (~@as(u64, 0) >> @intCast(64 - shape.batch)) << first;
+                    }
                     both.batch.store(taken, .monotonic, .slab_batch);
                     both.free.store(free & ~taken, .monotonic, .slab_free);
                     return .{ .word = &both.batch, .index = index };
@@ -150,8 +148,6 @@ pub fn Slab(comptime Sync: type) type {
 
         /// Puts slots that were about to be handed out back. Owner only, off its rows.
         pub fn unbatch(slab: *Self, index: usize) void {
-            const shape = &slab_class.classes[slab.class.load(.monotonic, .slab_class)];
-            if (shape.direct) return;
             const both = slab.pair(index);
             const batch = both.batch.load(.monotonic, .slab_batch);
             const free = both.free.load(.monotonic, .slab_free);
@@ -179,10 +175,15 @@ pub fn Slab(comptime Sync: type) type {
             return shape.capacity - count;
         }
 
+        /// Slots of a word that are not live.
         pub inline fn idle(slab: *Self, word: usize) u64 {
             const both = slab.pair(word);
-            return both.free.load(.monotonic, .slab_free) |
-                both.batch.load(.monotonic, .slab_batch) |
+            return both.free.load(.monotonic, .slab_free) | slab.elsewhere(both, word);
+        }
+
+        /// Those of them that are not in `free`.
+        pub inline fn elsewhere(slab: *Self, both: *Pair, word: usize) u64 {
+            return both.batch.load(.monotonic, .slab_batch) |
                 slab.remote(word).load(.monotonic, .slab_remote_load);
         }
 
