@@ -98,7 +98,9 @@ async function stageMain(folder: string, manifest: Manifest, table: Platform[]):
   nameExports(folder);
   await writeDeclarations(folder);
 
-  const packed: Manifest = { ...manifest, files: [...manifest.files, "types"] };
+  await buildForBrowsers(folder, manifest);
+
+  const packed: Manifest = { ...manifest, files: [...manifest.files, "types", "browser"] };
   for (const field of ownFields) delete packed[field];
   packed.exports = Object.fromEntries(
     Object.entries(manifest.exports).map(([name, target]) => [name, packedTarget(target)]),
@@ -128,11 +130,34 @@ function nameExports(folder: string): void {
   appendFileSync(join(folder, "src/unsupported.js"), `export let ${exports.sort().join(", ")};\n`);
 }
 
-/** In a checkout the compiler reads the sources; in the package it reads declarations. */
+const sourceName = /^\.\/src\/(.*)\.ts$/;
+
+/**
+ * In a checkout everybody reads the sources; in the package only Bun does, the compiler reads
+ * declarations and other runtimes, where they are served at all, a bundle.
+ */
 function packedTarget(target: Conditions | string): Conditions | string {
   if (typeof target === "string") return target;
-  const types = target.types?.replace(/^\.\/src\/(.*)\.ts$/, "./types/$1.d.ts");
-  return types ? { ...target, types } : target;
+  const packed = { ...target };
+  if (target.types) packed.types = target.types.replace(sourceName, "./types/$1.d.ts");
+  if (target.default) packed.default = target.default.replace(sourceName, "./browser/$1.js");
+  return packed;
+}
+
+/** What `default` names as a source is bundled into one file that any runtime can read. */
+async function buildForBrowsers(folder: string, manifest: Manifest): Promise<void> {
+  for (const target of Object.values(manifest.exports)) {
+    const source = typeof target === "string" ? undefined : target.default;
+    if (!source || !sourceName.test(source)) continue;
+    const outdir = join(folder, "browser");
+    const options = { target: "browser", format: "esm", minify: { syntax: true } } as const;
+    await Bun.build({
+      entrypoints: [join(root, source)],
+      root: join(root, "src"),
+      outdir,
+      ...options,
+    });
+  }
 }
 
 /** Declarations of what the exports reach, and of nothing else, into `types/` of the folder. */

@@ -87,6 +87,19 @@ test("Node gets one clear error, by import and by require", async () => {
   }
 });
 
+test("holdfast/wasm works in Bun and in Node", async () => {
+  const program = `import { SmallHeap } from "holdfast/wasm";
+    const heap = SmallHeap.wasm();
+    const handle = heap.alloc(100);
+    handle.bytes.fill(2);
+    console.log(handle.bytes.reduce((sum, byte) => sum + byte));`;
+  const project = await workshop.project({ "wasm.mjs": program });
+  expect(await project.answer<number>([process.execPath, "wasm.mjs"])).toBe(200);
+  const node = Bun.which("node", { PATH: process.env.PATH?.replaceAll("node_modules", "") });
+  if (!node) return console.log("skipped: node is not on PATH");
+  expect(await project.answer<number>([node, "wasm.mjs"])).toBe(200);
+});
+
 test("installed without optional packages, the error says how to install", async () => {
   const project = await workshop.project({ "program.ts": importing });
   rmSync(join(project.folder, "node_modules/@holdfast"), { recursive: true });

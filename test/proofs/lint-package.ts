@@ -53,6 +53,8 @@ async function lint(file: string, log: (line: string) => void): Promise<void> {
 
 const user = `
 import { alloc, type AllocOptions, Handle, type HoldfastStats, LargePool, stats } from "holdfast";
+import { SmallHeap, type WasmHandle } from "holdfast/wasm";
+const small: WasmHandle = SmallHeap.wasm().alloc(16);
 const options: AllocOptions = { pages: "thp", lock: "try" };
 const handle: Handle = alloc(4096, options);
 const view: Float64Array<ArrayBuffer> = handle.view(Float64Array, 8, 2);
@@ -60,7 +62,7 @@ const seen: HoldfastStats = stats();
 using pool = new LargePool({ limitBytes: seen.liveHandles });
 // @ts-expect-error sizes are numbers
 pool.alloc("1");
-export default [view, handle.free() satisfies "freed" | "closing"];
+export default [small, view, handle.free() satisfies "freed" | "closing"];
 `;
 
 /** A user's compiler, which checks declarations too, under each way of resolving. */
