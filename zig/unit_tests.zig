@@ -44,6 +44,7 @@ comptime {
     _ = @import("heap/owner_slab_threads_test.zig");
     _ = @import("heap/small_heap_fuzz.zig");
     _ = @import("heap/small_heap_test.zig");
+    _ = @import("heap/small_layer_test.zig");
     _ = @import("heap/typed_fuzz.zig");
     // Floor 4
     _ = @import("engine/discovery.zig");

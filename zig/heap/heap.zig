@@ -59,6 +59,7 @@ const small_heap = @import("small_heap.zig");
 pub const SmallHeap = small_heap.SmallHeap;
 pub const SmallOptions = small_heap.Options;
 pub const SmallStatistics = small_heap.Statistics;
+pub const SmallLayer = @import("small_layer.zig").SmallLayer;
 pub const LinearMemory = @import("small_host.zig").LinearMemory;
 pub const LinearMemoryFrom = @import("small_host.zig").LinearMemoryFrom;
 pub const Reservation = @import("small_host.zig").Reservation;
