@@ -248,18 +248,6 @@ export const faults: readonly Fault[] = [
     title: "successor: what a thread keeps is out of reach when memory runs out",
     test: "what one thread keeps is there for another when the backend refuses",
   },
-];
-
-/** The faults of one allocator, by the file it lives in; those of others begin with its name. */
-export function faultsOf(
-  noun: "large_pool" | "small_heap" | "buddy" | "reclaiming",
-): readonly Fault[] {
-  const nounOf = (name: string) => {
-    if (name.startsWith("small-")) return "small_heap";
-    if (name.startsWith("buddy-")) return "buddy";
-    return name.startsWith("reclaiming-") ? "reclaiming" : "large_pool";
-  };
-  return faults.filter((fault) => nounOf(fault.name) === noun);
   // The owner slab's model; numbers are those of its own list.
   {
     name: "owner-threshold-unclamped",
@@ -314,7 +302,12 @@ export function faultsOf(
 ];
 
 /** What the faults of each allocator begin with, by the file it lives in. */
-const prefixes = { small_heap: "small-", buddy: "buddy-", owner_slab: "owner-" } as const;
+const prefixes = {
+  small_heap: "small-",
+  buddy: "buddy-",
+  reclaiming: "reclaiming-",
+  owner_slab: "owner-",
+} as const;
 
 /** The faults of one allocator; the large pool's have no common beginning. */
 export function faultsOf(noun: "large_pool" | keyof typeof prefixes): readonly Fault[] {
