@@ -151,6 +151,47 @@ test "threads push to one owner, who closes and opens again" {
     try testing.expectEqual(Nodes.count, left);
 }
 
+test "threads collect from the lane of one sender" {
+    const Shared = struct {
+        nodes: Nodes = .{},
+        lane: ds.Lane(Real, 16) = .{},
+        idle: ds.TaggedStack(Real) = .{},
+        sending: std.atomic.Value(bool) = .init(true),
+
+        fn run(shared: *@This(), thread: u32) void {
+            if (thread == 1) return shared.send();
+            while (shared.sending.load(.acquire)) shared.collect(thread);
+        }
+
+        fn send(shared: *@This()) void {
+            for (0..rounds) |_| {
+                const index = shared.idle.pop(&shared.nodes) orelse {
+                    std.atomic.spinLoopHint();
+                    continue;
+                };
+                shared.nodes.use(1, index);
+                if (!shared.lane.send(index)) shared.idle.push(&shared.nodes, index);
+            }
+            shared.sending.store(false, .release);
+        }
+
+        fn collect(shared: *@This(), thread: u32) void {
+            var out: [5]u32 = undefined;
+            for (out[0..shared.lane.collect(&out)]) |index| {
+                shared.nodes.use(thread, index);
+                shared.idle.push(&shared.nodes, index);
+            }
+        }
+    };
+    var shared: Shared = .{};
+    for (0..Nodes.count) |index| shared.idle.push(&shared.nodes, @intCast(index));
+    try together(&shared, Shared.run);
+    while (!shared.lane.isEmpty()) shared.collect(1);
+    var left: u32 = 0;
+    while (shared.idle.pop(&shared.nodes)) |_| left += 1;
+    try testing.expectEqual(Nodes.count, left);
+}
+
 const Guarded = struct {
     lock: ds.OwnerLock(Real) = .{},
     /// Plain: only the lock protects it.

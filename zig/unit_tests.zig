@@ -12,6 +12,7 @@ comptime {
     _ = @import("ds/handle_table.zig");
     _ = @import("ds/handle_table_fuzz.zig");
     _ = @import("ds/memory.zig");
+    _ = @import("ds/lane.zig");
     _ = @import("ds/owner_lock.zig");
     _ = @import("ds/remote_stack.zig");
     _ = @import("ds/size_class.zig");

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | TaggedStack | many threads push and pop indexes |
 //! | RemoteStack | many threads push, one owner takes all |
+//! | Lane | one thread sends, another collects many at once |
 //! | OwnerLock | one owner all the time, thieves rarely |
 //! | HandleTable | numbers that name leases and are never accepted twice |
 //! | BitSet | runs of pages in a region |
@@ -24,6 +25,7 @@ pub const none = tagged_stack.none;
 pub const Chain = tagged_stack.Chain;
 pub const TaggedStack = tagged_stack.TaggedStack;
 pub const RemoteStack = @import("remote_stack.zig").RemoteStack;
+pub const Lane = @import("lane.zig").Lane;
 pub const OwnerLock = @import("owner_lock.zig").OwnerLock;
 
 const handle_table = @import("handle_table.zig");

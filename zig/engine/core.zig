@@ -70,6 +70,8 @@ pub fn Engine(comptime Os: type) type {
         pools: [pools_max]PoolSlot = @splat(.{}),
         /// Records of threads: static, reused, made at start.
         threads: [*]Thread = undefined,
+        /// The cache of each pool that a thread has used, by both; made with the records.
+        fronts: [*]Front = undefined,
         threads_top: Sync.Atomic(u32) = .init(0),
         threads_attached: Sync.Atomic(u32) = .init(0),
         shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
@@ -108,6 +110,7 @@ pub fn Engine(comptime Os: type) type {
         /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
         const owner_token: u32 = 1 << 31;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
+        const fronts_bytes = heap.threads_max * pools_max * @sizeOf(Front);
         /// How long after its close a layer may still have a caller inside.
         const closing_ns = 200_000_000;
 
@@ -137,12 +140,10 @@ pub fn Engine(comptime Os: type) type {
             /// entries have as their owner.
             owner_word: Sync.Atomic(u32),
             pointer: Sync.Atomic(usize),
-            /// The thread's cache of each pool it has used: one look tells that thread and pool are
-            /// what the caller says, and where to go.
-            caches: [pools_max]CacheSlot,
         };
 
-        const CacheSlot = struct {
+        /// One look tells that thread and pool are what the caller says, and where to go.
+        const Front = extern struct {
             /// One more than the number of the pool while it is open and enabled; 0 if the slow path
             /// must look, and in a forked child.
             key: Sync.Atomic(u64),
@@ -183,7 +184,14 @@ pub fn Engine(comptime Os: type) type {
                 self.table.deinit();
                 return false;
             };
+            const fronts = self.table.metadata(fronts_bytes) orelse {
+                self.table.release(threads, threads_bytes);
+                self.table.release(memory, bytes);
+                self.table.deinit();
+                return false;
+            };
             self.threads = @ptrCast(@alignCast(threads));
+            self.fronts = @ptrCast(@alignCast(fronts));
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(self.handle_memory, @bitCast(seed));
@@ -193,6 +201,7 @@ pub fn Engine(comptime Os: type) type {
             if (Os.works(.wipe_on_fork)) if (self.table.metadata(Os.pageBytes())) |page| {
                 // Without threads nothing is warm, so that warm operations need not look at the page.
                 if (Os.advise(page, Os.pageBytes(), .wipe_on_fork) == 0 and
+                    Os.advise(fronts, fronts_bytes, .wipe_on_fork) == 0 and
                     Os.advise(threads, threads_bytes, .wipe_on_fork) == 0)
                 {
                     const word: *u32 = @ptrCast(@alignCast(page));
@@ -215,8 +224,10 @@ pub fn Engine(comptime Os: type) type {
                     self.table.release(memory, @sizeOf(Layer.Of(@enumFromInt(kind))));
             };
             if (self.alive_page) |page| self.table.release(page, Os.pageBytes());
-            if (self.state.load(.acquire, .engine_ready) == ready)
+            if (self.state.load(.acquire, .engine_ready) == ready) {
                 self.table.release(@ptrCast(self.threads), threads_bytes);
+                self.table.release(@ptrCast(self.fronts), fronts_bytes);
+            }
             if (self.handle_memory.len != 0) self.table.release(self.handle_memory.ptr, self.handle_memory.len);
             self.table.deinit();
             self.* = .{};
@@ -277,7 +288,7 @@ pub fn Engine(comptime Os: type) type {
                 pool.threadEnded(index);
             }
             self.handles.drain(&thread.handles);
-            for (&thread.caches) |*slot| slot.key.store(0, .monotonic, .warm);
+            for (0..pools_max) |slot| self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
             _ = thread.owner_word.fetchAdd(owner_index + 1, .monotonic, .thread_epoch);
@@ -308,29 +319,41 @@ pub fn Engine(comptime Os: type) type {
                 self.threads[index].attached.load(.monotonic, .thread_attached) == 1;
         }
 
+        /// The front of an index below `threads_max` and a pool.
+        inline fn front(self: *Self, thread: u32, id: u32) *Front {
+            return &self.fronts[thread * pools_max + (id & (pools_max - 1))];
+        }
+
         /// The cache for a warm operation, null if something has to be looked at first.
         inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
+            var cache: *Pool.Cache = undefined;
+            return if (self.findWarm(thread, id, &cache)) cache else null;
+        }
+
+        /// `warmCache` for where each instruction counts: an optional would be looked at twice.
+        inline fn findWarm(self: *Self, thread: u32, id: u32, cache: **Pool.Cache) bool {
             // None before the engine is ready.
-            if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
-            const slot = &self.threads[thread].caches[id & (pools_max - 1)];
+            if (thread >= self.threads_top.load(.monotonic, .threads)) return false;
+            const slot = self.front(thread, id);
             // The slot is written by its own thread; others only clear the key.
-            if (slot.key.load(.monotonic, .warm) != @as(u64, id) + 1) return null;
-            return slot.cache;
+            if (slot.key.load(.monotonic, .warm) != @as(u64, id) + 1) return false;
+            cache.* = slot.cache;
+            return true;
         }
 
         fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
             const cache = pool.cacheIfAny(thread) orelse return;
             // Warm operations leave the fence to the thief; without a barrier for it there are none.
             if (!pool.options.enabled or id == 0 or !Sync.asymmetric) return;
-            const slot = &self.threads[thread].caches[id & (pools_max - 1)];
+            const slot = self.front(thread, id);
             slot.cache = cache;
             slot.key.store(@as(u64, id) + 1, .monotonic, .warm);
         }
 
         /// Makes every thread look at the pool again before its next operation.
         fn forgetCaches(self: *Self, pool_slot: usize) void {
-            const top = self.threads_top.load(.monotonic, .threads);
-            for (self.threads[0..top]) |*thread| thread.caches[pool_slot].key.store(0, .monotonic, .warm);
+            for (0..self.threads_top.load(.monotonic, .threads)) |thread|
+                self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
         }
 
         fn ownerWord(self: *Self, index: u32) u32 {
@@ -408,11 +431,11 @@ pub fn Engine(comptime Os: type) type {
             var run: heap.Run = .{ .region = none, .page = 0, .pages = 0 };
             if (size >= region_bytes_min) {
                 const region = Pool.takeWarm(cache, size, alias, .held) orelse return 0;
-                run.region = @intCast((@intFromPtr(region) - @intFromPtr(cache.descriptors)) / @sizeOf(Table.Descriptor));
+                run.region = @intCast((@intFromPtr(region) - @intFromPtr(cache.near.descriptors)) / @sizeOf(Table.Descriptor));
             } else run = Pool.Runs.takeWarm(cache, size, alias);
             if (run.region == none) return 0;
             self.handles.take(&thread.handles, index);
-            const region = &cache.descriptors[run.region];
+            const region = &cache.near.descriptors[run.region];
             if (run.pages == 0) region.lease.store(index, .monotonic, .region_lease);
             of.place().* = run;
             of.address = region.address + @as(usize, run.page) * Os.pageBytes();
@@ -582,7 +605,7 @@ pub fn Engine(comptime Os: type) type {
                     self.handles.endUnwrapped(number))
                 {
                     const index = Handles.indexOf(number);
-                    if (!giveWarm(thread, &self.handles.entry(index).payload))
+                    if (!self.giveWarm(thread_index, &self.handles.entry(index).payload))
                         return self.finishFreed(thread_index, index);
                     self.handles.recycleEnded(&thread.handles, index);
                     self.wakeIfAsleep();
@@ -594,9 +617,9 @@ pub fn Engine(comptime Os: type) type {
 
         /// Gives the memory of a lease that is over to its thread's lists, if that is all there is to
         /// do. False: nothing has changed.
-        inline fn giveWarm(thread: *Thread, of: *Lease) bool {
+        inline fn giveWarm(self: *Self, thread: u32, of: *Lease) bool {
             const run = of.place().*;
-            const slot = &thread.caches[of.pool & (pools_max - 1)];
+            const slot = self.front(thread, of.pool);
             // Of an open pool this thread knows the cache.
             if (run.region == none or slot.key.load(.monotonic, .warm) == 0) return false;
             if (run.pages == 0) return Pool.giveWarm(slot.cache, run.region);
@@ -1399,7 +1422,8 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.warmCache(thread, id)) |cache| {
+            var cache: *Pool.Cache = undefined;
+            if (self.findWarm(thread, id, &cache)) {
                 if (Pool.takeWarm(cache, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
             }
             return self.regionAllocSlow(thread, id, bytes, capacity);
@@ -1433,20 +1457,28 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
-            if (self.warmCache(thread, id)) |cache| switch (Pool.freeWarm(&self.table, cache, @intFromPtr(address))) {
+            var cache: *Pool.Cache = undefined;
+            if (!self.findWarm(thread, id, &cache)) return self.regionFreeSlow(thread, id, address);
+            var spot: u32 = undefined;
+            switch (Pool.freeWarm(&self.table, cache, @intFromPtr(address), &spot)) {
                 .done => {
                     self.wakeIfAsleep();
                     return .ok;
                 },
-                .full => return self.regionFreeFull(thread, id, address),
-                .other => {},
-            };
-            return self.regionFreeSlow(thread, id, address);
+                .full => return self.regionFreeFull(thread, id, address, cache, spot),
+                .other => return self.regionFreeFar(thread, id, address, cache, spot),
+            }
         }
 
-        noinline fn regionFreeFull(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
+        noinline fn regionFreeFull(self: *Self, _: u32, id: u32, _: ?*anyopaque, cache: *Pool.Cache, spot: u32) Status {
             const pool = self.poolOf(id) orelse return .closed;
-            pool.freeFull(self.threads[thread].caches[id & (pools_max - 1)].cache, @intFromPtr(address));
+            pool.freeFull(cache, spot);
+            return .ok;
+        }
+
+        noinline fn regionFreeFar(self: *Self, thread: u32, id: u32, address: ?*anyopaque, cache: *Pool.Cache, spot: u32) Status {
+            if (!Pool.freeFar(&self.table, cache, spot, @intFromPtr(address))) return self.regionFreeSlow(thread, id, address);
+            self.wakeIfAsleep();
             return .ok;
         }
 

@@ -98,25 +98,21 @@ pub const Hot = struct {
 pub fn Cache(comptime Table: type) type {
     const Sync = Table.Synchronisation;
     return struct {
-        /// What the pool's options mean for a warm operation; written by `LargePool.configure`.
-        hot: Hot,
-        /// The descriptors, so that a warm operation need not look at the pool.
-        descriptors: [*]Table.Descriptor,
-        /// The region that was leased by address last: the one that is most often freed next. A hint.
-        last: u32,
-        /// Thread and pool as the tenancy of a region of theirs, but for its state.
-        home: u32,
-        lock: ds.OwnerLock(Sync),
+        /// What every warm operation looks at.
+        near: Near,
         /// Raised by the owner at each operation on page runs, which no event counts.
         activity: Sync.Atomic(u64),
-        /// Regions that other threads freed.
+        /// Regions that other threads freed, but for those in the lanes of such threads.
         remote: ds.RemoteStack(Sync),
+        /// Regions that this thread freed by address for `lane_owner`, who collects them.
+        lane: ds.Lane(Sync, lane_slots),
+        /// Written by this thread, and only while the lane is empty.
+        lane_owner: Sync.Atomic(u32),
+        /// The thread in whose lane this one's regions were seen last. A hint.
+        sender: Sync.Atomic(u32),
         /// The lists of each class.
         rows: [classes]Row,
         counters: Counters(Sync),
-        /// What this thread freed last for others, in turn; see `LargePool.giveAcross`.
-        trail: [trail_max]u32,
-        trail_at: u32,
         /// Page runs of this thread; see page_run.zig.
         runs: RunLists,
         /// Seed of the order in which this thread visits others.
@@ -126,7 +122,27 @@ pub fn Cache(comptime Table: type) type {
         idle_ticks: u32,
 
         const Self = @This();
-        pub const trail_max = 8;
+        pub const lane_slots = 64;
+
+        /// First in the cache and in one line of it, which also keeps the instructions short.
+        pub const Near = struct {
+            lock: ds.OwnerLock(Sync) align(128),
+            /// Thread and pool as the tenancy of a region of theirs, but for its state.
+            home: u32,
+            /// The same with the states that warm operations by address look for.
+            home_free: u32,
+            home_leased: u32,
+            /// The region that was leased by address last: the one that is most often freed next. A hint.
+            last: u32,
+            /// The length that was asked for last, and the lists of its class.
+            asked: usize,
+            asked_row: *Row,
+            /// The descriptors and their ties, so that a warm operation need not look at the pool.
+            descriptors: [*]Table.Descriptor,
+            ties: [*]regions.Tie(Sync),
+            /// What the pool's options mean for a warm operation; written by `LargePool.configure`.
+            hot: Hot,
+        };
 
         /// The lists of one class, with what a warm operation on them reads and writes.
         pub const Row = struct {
@@ -134,7 +150,7 @@ pub fn Cache(comptime Table: type) type {
             heads: [Flavor.count]u32 align(128),
             /// Regions in them; read without the lock as a hint.
             count: Sync.Atomic(u32),
-            /// Regions that the thread keeps; written by `LargePool.configure`.
+            /// Regions that may lie here; written by `LargePool.configure`.
             max: u32,
             /// Regions handed out to this thread, whatever became of them.
             allocations: Sync.Atomic(u64),
@@ -170,13 +186,39 @@ pub fn Cache(comptime Table: type) type {
         pub fn init(self: *Self, table: *const Table, thread: u32, pool: u16) void {
             for (&self.rows) |*row| @memset(&row.heads, none);
             for (&self.runs.heads) |*row| @memset(row, none);
-            self.trail = @splat(none);
             self.remote = .{};
+            self.lane = .{};
+            self.lane_owner = .init(none);
+            self.sender = .init(none);
             self.runs.notified = .{};
             self.runs.spare = .init(none);
-            self.descriptors = table.regions;
-            self.home = (regions.Tenancy{ .owner = @intCast(thread), .pool = @intCast(pool), .state = .unused }).bits();
+            self.near.descriptors = table.regions;
+            self.near.ties = table.ties;
+            self.near.home = (regions.Tenancy{ .owner = @intCast(thread), .pool = @intCast(pool), .state = .unused }).bits();
+            self.near.asked = 1;
+            self.near.asked_row = &self.rows[0];
+            self.near.home_free = self.near.home +% regions.Tenancy.of(.free);
+            self.near.home_leased = self.near.home +% regions.Tenancy.of(.leased);
             self.seed = (thread *% 0x9E3779B9 +% pool) | 1;
+        }
+
+        /// The tenancy of a region of this thread and pool in this state.
+        inline fn tenancyIn(self: *const Self, comptime state: regions.State) u32 {
+            return switch (state) {
+                .free => self.near.home_free,
+                .leased => self.near.home_leased,
+                else => self.near.home +% regions.Tenancy.of(state),
+            };
+        }
+
+        /// The region is of this thread and pool, and in this state.
+        pub inline fn is(self: *const Self, index: u32, comptime state: regions.State) bool {
+            return self.near.ties[index].word().load(.monotonic, .region_tenancy) == self.tenancyIn(state);
+        }
+
+        /// Makes it so, by whoever holds the region.
+        pub inline fn make(self: *const Self, tie: *regions.Tie(Sync), comptime state: regions.State) void {
+            tie.word().store(self.tenancyIn(state), .monotonic, .region_tenancy);
         }
 
         pub inline fn touch(self: *Self) void {

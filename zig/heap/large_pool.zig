@@ -42,6 +42,10 @@ pub const align_max: usize = 1 << 30;
 const area_bytes_initial: usize = 32 << 20;
 /// Areas stop growing here, or at an eighth of the limit.
 const area_bytes_max: usize = 1 << 30;
+/// How much more than its share a thread's list may hold until the next tick, so that a thread that
+/// goes beyond exchanges many regions with the shared stacks at once: this many, and this many bytes.
+const surplus_regions_max = 8;
+const surplus_bytes_max: u64 = 256 << 20;
 /// Part of the system's mapping limit that the engine leaves to the rest of the process.
 const mappings_spare: u64 = 4096;
 
@@ -222,13 +226,22 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Regions of a class that a thread keeps.
-        inline fn localMax(self: *const Self, class: usize) u32 {
+        pub fn localMax(self: *const Self, class: usize) u32 {
             return @intCast(@min(self.options.local_buffer_bytes >> @intCast(class + class_shift_min), 1 << 20));
         }
 
+        /// Regions of a class that may lie in a thread's list until the next tick moves what is beyond
+        /// `localMax` to the shared stacks. Without ticks, and where all beyond is given back at once,
+        /// the same.
+        fn listMax(self: *const Self, class: usize) u32 {
+            const local = self.localMax(class);
+            if (!self.options.background or self.options.eager_return or local == 0) return local;
+            return local + @min(surplus_regions_max, @as(u32, @intCast(surplus_bytes_max >> @intCast(class + class_shift_min))));
+        }
+
         fn setHot(self: *const Self, cache: *Cache) void {
-            cache.hot = self.hot;
-            for (&cache.rows, 0..) |*row, class| row.max = self.localMax(class);
+            cache.near.hot = self.hot;
+            for (&cache.rows, 0..) |*row, class| row.max = self.listMax(class);
         }
 
         /// Changes how the pool behaves from now on. One caller at a time.
@@ -294,41 +307,46 @@ pub fn LargePool(comptime Table: type) type {
         /// Null: ask `takeShared` or `take`, nothing has changed. The warm functions run only where
         /// thieves have a process-wide barrier: the engine offers no warm cache elsewhere.
         pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool, comptime tenant: regions.State) ?*Region {
-            const class = classUp(bytes);
-            if (class >= classes or !cache.lock.tryEnterWarm()) return null;
-            const row = &cache.rows[class];
-            var head = &row.heads[cache.hot.warm | flavorBit(alias)];
+            // Most programs ask for one length many times.
+            if (bytes != cache.near.asked) {
+                @branchHint(.unlikely);
+                const class = classUp(bytes);
+                if (class >= classes) return null;
+                cache.near.asked = bytes;
+                cache.near.asked_row = &cache.rows[class];
+            }
+            const row = cache.near.asked_row;
+            if (!cache.near.lock.tryEnterWarm()) return null;
+            var head = &row.heads[cache.near.hot.warm | flavorBit(alias)];
             // Who wants to wrap may take what is not wrapped yet.
-            if (alias and head.* == none) head = &row.heads[cache.hot.warm];
+            if (alias and head.* == none) head = &row.heads[cache.near.hot.warm];
             const index = head.*;
             if (index == none) {
-                cache.lock.leave();
+                cache.near.lock.leave();
                 return null;
             }
-            const region = &cache.descriptors[index];
-            if (!fits(cache, region, bytes)) {
+            const tie = &cache.near.ties[index];
+            // The region was this thread's last: nothing of another thread or of the system's is to be
+            // undone. And what it is asked for is resident and counted as dirty already.
+            if (!cache.is(index, .free)) {
                 @branchHint(.unlikely);
-                cache.lock.leave();
+                cache.near.lock.leave();
                 return null;
             }
-            head.* = region.next.load(.monotonic, .cache_link);
+            const region = &cache.near.descriptors[index];
+            if (bytes > region.dirty) {
+                @branchHint(.unlikely);
+                cache.near.lock.leave();
+                return null;
+            }
+            head.* = tie.next.load(.monotonic, .cache_link);
             row.change(minus_one);
-            cache.lock.leave();
-            if (tenant == .leased) cache.last = index;
-            lease(row, region, bytes, tenant);
-            return region;
-        }
-
-        /// The region was this thread's last: nothing of another thread or of the system's is to be
-        /// undone. And what it is asked for is resident and counted as dirty already.
-        inline fn fits(cache: *const Cache, region: *Region, bytes: usize) bool {
-            return bytes <= region.dirty and region.belongs(cache.home, .free);
-        }
-
-        inline fn lease(row: *Cache.Row, region: *Region, bytes: usize, comptime tenant: regions.State) void {
+            cache.near.lock.leave();
+            if (tenant == .leased) cache.near.last = index;
             row.countAllocation(1);
-            region.turn(.free, tenant);
+            cache.make(tie, tenant);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
+            return region;
         }
 
         inline fn flavorBit(alias: bool) u8 {
@@ -339,104 +357,155 @@ pub fn LargePool(comptime Table: type) type {
         /// the shared stack; more of them go into the thread's list. Null: ask `take`.
         pub fn takeShared(self: *Self, cache: *Cache, bytes: usize) ?*Region {
             const class = classUp(bytes);
-            if (class >= classes or cache.hot.warm == Flavor.nothing) return null;
+            if (class >= classes or cache.near.hot.warm == Flavor.nothing) return null;
             const row = &cache.rows[class];
-            const flavor: Flavor = @bitCast(cache.hot.warm);
-            if (row.heads[flavor.index()] != none) return null;
-            if (!cache.remote.isEmpty()) {
-                self.drainRemote(cache);
-                if (takeWarm(cache, bytes, false, .leased)) |region| return region;
-            }
-            const stack = &self.stacks[class][flavor.index()].dirty;
-            if (row.max < 4) {
-                const index = stack.pop(self.table) orelse return null;
-                cache.counters.count(class, .dirty_out, 1);
-                const region = self.table.at(index);
-                makeOurs(cache, region);
-                if (fits(cache, region, bytes)) {
-                    lease(row, region, bytes, .leased);
-                    return region;
+            const flavor: Flavor = @bitCast(cache.near.hot.warm);
+            if (row.heads[flavor.index()] == none) {
+                self.collectFreed(cache);
+                if (row.heads[flavor.index()] == none) {
+                    var chain: ds.Chain = .{};
+                    const stack = &self.stacks[class][flavor.index()].dirty;
+                    if (stack.popMany(self.table, @max(1, row.max / 2), &chain) == 0) return null;
+                    cache.counters.count(class, .dirty_out, chain.count);
+                    if (!self.keepChain(cache, class, flavor, chain)) return null;
                 }
-                region.next.store(none, .monotonic, .chain_link);
-                _ = self.keepChain(cache, class, flavor, .{ .first = index, .last = index, .count = 1 });
-                return null;
             }
-            var chain: ds.Chain = .{};
-            if (stack.popMany(self.table, row.max / 2, &chain) == 0) return null;
-            cache.counters.count(class, .dirty_out, chain.count);
-            var index = chain.first;
-            while (index != none) {
-                const region = self.table.at(index);
-                makeOurs(cache, region);
-                index = region.next.load(.monotonic, .chain_link);
-            }
-            if (!self.keepChain(cache, class, flavor, chain)) return null;
+            self.makeOurs(cache, row.heads[flavor.index()]);
             return takeWarm(cache, bytes, false, .leased);
         }
 
-        /// The caller holds the region, which nothing shows: whose it was is of no use to anyone. What
-        /// the system may take back at any time is left to `take`; none of it is certainly resident.
-        inline fn makeOurs(cache: *const Cache, region: *Region) void {
-            if (region.resident == 0) return;
-            region.word().store(cache.home +% Tenancy.of(.free), .monotonic, .region_tenancy);
+        /// Whose it was that lies in this thread's list is of no use to anyone. What the system may take
+        /// back at any time is left to `take`; none of it is certainly resident. `index` is a guess:
+        /// a thief may have taken it.
+        fn makeOurs(self: *Self, cache: *Cache, index: u32) void {
+            if (index == none or cache.is(index, .free)) return;
+            if (!cache.near.lock.tryEnter()) return;
+            defer cache.near.lock.leave();
+            const region = self.table.at(index);
+            // Wraps of another thread's are for `take` to end.
+            if (cache.rows[region.class].heads[cache.near.hot.warm] != index or region.resident == 0) return;
+            if (region.wraps.load(.acquire, .wraps) == 0) cache.make(region.tie, .free);
+        }
+
+        /// Brings regions that others freed for this thread into its lists, those of the thread that is
+        /// known to send first.
+        fn collectFreed(self: *Self, cache: *Cache) void {
+            const sender = cache.sender.load(.monotonic, .sender);
+            if (sender != none) if (self.cacheIfAny(sender)) |theirs| if (self.collectLane(cache, theirs)) return;
+            if (!cache.remote.isEmpty()) self.drainRemote(cache);
+        }
+
+        /// Takes what is next in a lane; what is not the thread's own goes to its owner. False: nothing.
+        fn collectLane(self: *Self, cache: *Cache, sender: *Cache) bool {
+            var batch: [16]u32 = undefined;
+            const count = sender.lane.collect(&batch);
+            if (count == 0) return false;
+            // Their lines are the sender's: all are on their way before the first is needed.
+            for (batch[0..count]) |index| self.table.expect(index);
+            var first: u32 = none;
+            var i = count;
+            while (i != 0) {
+                i -= 1;
+                const index = batch[i];
+                if (!cache.is(index, .free)) {
+                    self.giveRemote(cache, index);
+                    continue;
+                }
+                self.table.next(index).store(first, .monotonic, .chain_link);
+                first = index;
+            }
+            self.keepAll(cache, first);
+            return true;
         }
 
         /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
         /// ask `give`.
         pub inline fn giveWarm(cache: *Cache, index: u32) bool {
-            const region = &cache.descriptors[index];
-            if (!region.belongs(cache.home, .held)) return false;
+            if (!cache.is(index, .held)) return false;
+            const region = &cache.near.descriptors[index];
             var flavor = region.flavor;
             flavor.locked = region.locked != 0;
             // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
             flavor.alias = region.wraps.load(.acquire, .wraps) != 0;
             region.flavor = flavor;
             region.lease.store(none, .monotonic, .region_lease);
-            return keepWarm(cache, index, region, .held);
+            return keepWarm(cache, index, region);
         }
 
         pub const Freed = enum {
             done,
             /// The thread's list is full; nothing has changed. Ask `freeFull`.
             full,
-            /// Nothing has changed. Ask `free`.
+            /// Nothing has changed. Ask `freeFar` with what `spotOf` said.
             other,
         };
 
-        /// Frees by address, if the caller leased it.
-        pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize) Freed {
+        /// Frees by address, if the caller leased it. `spot` becomes what lies there for `freeFull` and
+        /// `freeFar`: an index, with the page map's mark if that was asked.
+        pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize, spot: *u32) Freed {
+            var index = cache.near.last;
+            var region = &cache.near.descriptors[index];
             // Without the hint the next allocation would have to wait for the page map.
-            var index = cache.last;
-            if (cache.descriptors[index].address != address) {
+            if (region.address == address) {
+                spot.* = index;
+                if (!cache.is(index, .leased)) return .other;
+            } else {
                 const leaf = table.leafOf(address);
-                if (leaf == 0) return .other;
-                index = Table.findIn(leaf, address);
+                spot.* = if (leaf == 0) 0 else Table.findIn(leaf, address);
+                index = spot.* & ~regions.starts;
+                // First the tie: of another thread's region the descriptor is in another's cache.
+                if (!cache.is(index, .leased)) return .other;
+                region = &cache.near.descriptors[index];
+                if (region.address != address) return .other;
             }
-            const region = &cache.descriptors[index];
-            if (region.address != address or !region.belongs(cache.home, .leased)) return .other;
             // Without a handle it was never wrapped or locked: the flavor is what it was.
-            return if (keepWarm(cache, index, region, .leased)) .done else .full;
+            return if (keepWarm(cache, index, region)) .done else .full;
+        }
+
+        /// Frees by address what another thread leased, and lays it into the lane to that thread. False:
+        /// nothing has changed, ask `free`.
+        pub inline fn freeFar(table: *const Table, cache: *Cache, spot: u32, address: usize) bool {
+            const index = spot & ~regions.starts;
+            // Where it begins the descriptor would say, but nobody else must touch that.
+            if (spot & regions.starts == 0 or !Table.mayBegin(address)) return false;
+            const tie = &table.ties[index];
+            const seen = tie.word().load(.monotonic, .region_tenancy);
+            const tenancy: Tenancy = @bitCast(seen);
+            const home: Tenancy = @bitCast(cache.near.home);
+            if (tenancy.state != .leased or tenancy.pool != home.pool) return false;
+            if (tenancy.owner != cache.lane_owner.load(.monotonic, .lane_owner) or !cache.lane.hasRoom()) return false;
+            if (!win(tie, seen)) return false;
+            const sent = cache.lane.send(index);
+            std.debug.assert(sent);
+            return true;
+        }
+
+        /// One winner among those who free what another thread leased. Release: pairs with the acquire
+        /// of who takes the region from lane or stack, as does its publication there.
+        inline fn win(tie: *regions.Tie(Sync), seen: u32) bool {
+            const freed = seen -% (Tenancy.of(.leased) - Tenancy.of(.free));
+            return tie.word().cmpxchg(seen, freed, .acq_rel, .monotonic, .region_free) == null;
         }
 
         /// Puts a region into the thread's list if there is room.
-        inline fn keepWarm(cache: *Cache, index: u32, region: *Region, comptime tenant: regions.State) bool {
+        inline fn keepWarm(cache: *Cache, index: u32, region: *Region) bool {
             const row = &cache.rows[region.class];
-            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.lock.tryEnterWarm()) return false;
-            region.turn(tenant, .free);
+            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.near.lock.tryEnterWarm()) return false;
+            const tie = &cache.near.ties[index];
+            cache.make(tie, .free);
             const head = &row.heads[region.flavor.index()];
-            region.next.store(head.*, .monotonic, .cache_link);
+            tie.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             // Counted again: a thief may have been here before we entered.
             row.change(1);
-            cache.lock.leave();
+            cache.near.lock.leave();
             return true;
         }
 
         /// Frees by address what `freeWarm` found to be the caller's.
-        pub fn freeFull(self: *Self, cache: *Cache, address: usize) void {
-            const index = Table.findIn(self.table.leafOf(address), address);
-            const region = self.table.at(index);
-            region.turn(.leased, .free);
+        pub fn freeFull(self: *Self, cache: *Cache, spot: u32) void {
+            const index = spot & ~regions.starts;
+            cache.make(&cache.near.ties[index], .free);
             self.keep(cache, index);
             self.wakeIfAsleep();
         }
@@ -474,8 +543,8 @@ pub fn LargePool(comptime Table: type) type {
             failure: *Failure,
         ) Error!u32 {
             cache.rows[class].countAllocation(1);
-            if (cache.lock.tryEnter()) {
-                defer cache.lock.leave();
+            if (cache.near.lock.tryEnter()) {
+                defer cache.near.lock.leave();
                 if (cache.pop(self.table, class, want)) |index| {
                     // Explicit huge pages are mapped exactly: the slow path looks at the length.
                     if (want.kind != .hugetlb) return index;
@@ -534,12 +603,9 @@ pub fn LargePool(comptime Table: type) type {
         /// Any free region that will do, nearest first: own lists, own remote stack, shared dirty,
         /// shared clean, other threads.
         fn takeCached(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
-            if (!cache.remote.isEmpty()) self.drainRemote(cache);
-            if (cache.lock.tryEnter()) {
-                defer cache.lock.leave();
-                for (flavors) |flavor| if (cache.pop(self.table, class, flavor)) |index| return index;
-            }
-            const batch = @max(1, self.localMax(class) / 2);
+            self.collectFreed(cache);
+            if (self.takeOwn(cache, class, flavors)) |index| return index;
+            const batch = @max(1, cache.rows[class].max / 2);
             for (flavors) |flavor| {
                 const stacks = &self.stacks[class][flavor.index()];
                 var chain: ds.Chain = .{};
@@ -557,6 +623,14 @@ pub fn LargePool(comptime Table: type) type {
             return self.steal(thread, cache, class, flavors);
         }
 
+        fn takeOwn(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+            if (!cache.near.lock.tryEnter()) return null;
+            defer cache.near.lock.leave();
+            return for (flavors) |flavor| {
+                if (cache.pop(self.table, class, flavor)) |index| break index;
+            } else null;
+        }
+
         fn keepAllButFirst(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) u32 {
             const first = chain.first;
             if (chain.count == 1) return first;
@@ -567,7 +641,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Puts a chain into the thread's list, or onto the shared stack if a thief is inside: false.
         fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
-            if (!cache.lock.tryEnter()) {
+            if (!cache.near.lock.tryEnter()) {
                 @branchHint(.unlikely);
                 self.shareWhole(cache, class, flavor, chain);
                 return false;
@@ -576,7 +650,7 @@ pub fn LargePool(comptime Table: type) type {
             self.table.next(chain.last).store(head.*, .monotonic, .cache_link);
             head.* = chain.first;
             cache.setCount(class, cache.countOf(class) + chain.count);
-            cache.lock.leave();
+            cache.near.lock.leave();
             return true;
         }
 
@@ -585,23 +659,27 @@ pub fn LargePool(comptime Table: type) type {
             cache.counters.count(class, .dirty_in, chain.count);
         }
 
-        /// Moves what other threads freed into the own lists, the overflow into the shared stacks:
-        /// neighbours of one class and flavor together.
+        /// Moves what other threads freed into the own lists, the overflow into the shared stacks.
         pub fn drainRemote(self: *Self, cache: *Cache) void {
-            var index = cache.remote.takeAll() orelse return;
+            self.keepAll(cache, cache.remote.takeAll() orelse return);
+        }
+
+        /// Puts free regions of any class into the own lists, the overflow into the shared stacks:
+        /// neighbours of one class and flavor together.
+        fn keepAll(self: *Self, cache: *Cache, first: u32) void {
+            var index = first;
             while (index != none) {
                 var chain: ds.Chain = .{ .first = index, .last = index, .count = 1 };
                 const class = self.table.at(index).class;
                 const flavor = self.table.at(index).flavor;
-                const room = self.localMax(class) -| cache.countOf(class);
+                const room = cache.rows[class].max -| cache.countOf(class);
                 index = self.table.next(index).load(.monotonic, .chain_link);
                 while (index != none and chain.count != room) {
                     const other = self.table.at(index);
                     if (other.class != class or other.flavor != flavor) break;
                     chain.last = index;
                     chain.count += 1;
-                    self.table.expect(other.lease.load(.monotonic, .region_lease));
-                    index = other.next.load(.monotonic, .chain_link);
+                    index = self.table.next(index).load(.monotonic, .chain_link);
                 }
                 self.table.next(chain.last).store(none, .monotonic, .chain_link);
                 if (room != 0) {
@@ -610,38 +688,48 @@ pub fn LargePool(comptime Table: type) type {
             }
         }
 
+        fn takeDirty(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+            for (flavors) |flavor| if (self.stacks[class][flavor.index()].dirty.pop(self.table)) |index| {
+                cache.counters.count(class, .dirty_out, 1);
+                return index;
+            };
+            return null;
+        }
+
         fn steal(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             const top = self.caches_top.load(.monotonic, .cache_top);
             if (top < 2) return null;
             const start = cache.random() % top;
             for (0..top) |step| {
                 const victim_index = (start + step) % top;
-                if (victim_index == thread) continue;
                 const victim = self.cacheIfAny(@intCast(victim_index)) orelse continue;
-                if (!victim.remote.isEmpty()) {
-                    // Anyone may take a remote stack whole; what does not fit goes on to the shared.
-                    self.drainRemote(cache);
-                    var index = victim.remote.takeAll() orelse none;
-                    while (index != none) {
-                        const following = self.table.next(index).load(.monotonic, .chain_link);
-                        self.share(cache, index);
-                        index = following;
-                    }
-                    for (flavors) |flavor| {
-                        if (self.stacks[class][flavor.index()].dirty.pop(self.table)) |index_| {
-                            cache.counters.count(class, .dirty_out, 1);
-                            return index_;
-                        }
-                    }
+                if (!victim.lane.isEmpty() and victim.lane_owner.load(.monotonic, .lane_owner) == thread) {
+                    // Who knows its sender need not come this way the next time.
+                    cache.sender.store(@intCast(victim_index), .monotonic, .sender);
+                    _ = self.collectLane(cache, victim);
+                    if (self.takeOwn(cache, class, flavors)) |index| return index;
                 }
+                if (victim_index != thread and !victim.remote.isEmpty()) {
+                    // Anyone may take a remote stack whole.
+                    self.drainRemote(cache);
+                    self.shareChain(cache, victim.remote.takeAll());
+                    if (self.takeDirty(cache, class, flavors)) |index| return index;
+                }
+                // What any thread, this one among them, has freed for a third.
+                if (!victim.lane.isEmpty()) {
+                    var batch: [16]u32 = undefined;
+                    for (batch[0..victim.lane.collect(&batch)]) |index| self.share(cache, index);
+                    if (self.takeDirty(cache, class, flavors)) |index| return index;
+                }
+                if (victim_index == thread) continue;
                 const count = victim.countOf(class);
-                if (count == 0 or !victim.lock.trySteal()) continue;
+                if (count == 0 or !victim.near.lock.trySteal()) continue;
                 var chain: ds.Chain = .{};
                 const flavor = for (flavors) |flavor| {
                     chain = victim.popChain(self.table, class, flavor, @max(1, count / 2));
                     if (chain.count != 0) break flavor;
                 } else undefined;
-                victim.lock.endSteal();
+                victim.near.lock.endSteal();
                 if (chain.count == 0) continue;
                 cache.counters.add(.steals, chain.count);
                 return self.keepAllButFirst(cache, class, flavor, chain);
@@ -730,7 +818,8 @@ pub fn LargePool(comptime Table: type) type {
             }
             if (count > 1) {
                 const stacks = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
-                stacks.clean.pushChain(self.table, first + 1, first + count - 1);
+                const area = &self.table.areas[self.table.at(first).area];
+                stacks.clean.pushChain(self.table, area.at(1), area.at(count - 1));
                 cache.counters.count(class, .clean_in, count - 1);
             }
             return first;
@@ -791,8 +880,8 @@ pub fn LargePool(comptime Table: type) type {
             if (request.alignment > regions.unit_bytes and region.address & (request.alignment - 1) != 0)
                 return error.Unaligned;
             const wraps = region.wraps.load(.acquire, .wraps);
-            if (wraps != 0 and region.owner.load(.monotonic, .owner) != thread) self.invalidateWraps(region);
-            region.owner.store(@intCast(thread), .monotonic, .owner);
+            if (wraps != 0 and region.tie.owner.load(.monotonic, .owner) != thread) self.invalidateWraps(region);
+            region.tie.owner.store(@intCast(thread), .monotonic, .owner);
             region.become(.leased);
             region.lease_bytes.store(request.bytes, .monotonic, .lease_bytes);
             if (request.lock != .none or region.locked != 0)
@@ -912,7 +1001,7 @@ pub fn LargePool(comptime Table: type) type {
                 .alias = region.wraps.load(.acquire, .wraps) != 0,
             };
             if (cache) |own| {
-                if (region.owner.load(.monotonic, .owner) == thread.?) self.keep(own, index) else self.giveRemote(own, index);
+                if (region.tie.owner.load(.monotonic, .owner) == thread.?) self.keep(own, index) else self.giveRemote(own, index);
             } else self.giveRemote(null, index);
             self.wakeIfAsleep();
         }
@@ -935,21 +1024,21 @@ pub fn LargePool(comptime Table: type) type {
             const region = self.table.at(index);
             const class = region.class;
             const flavor = region.flavor;
-            const max = self.localMax(class);
+            const max = cache.rows[class].max;
             // One is not worth an exchange.
             if (max <= 1 and cache.countOf(class) >= max) return self.share(cache, index);
-            if (!cache.lock.tryEnter()) return self.share(cache, index);
+            if (!cache.near.lock.tryEnter()) return self.share(cache, index);
             var chain: ds.Chain = .{};
             if (cache.countOf(class) >= max) {
                 chain = cache.popChain(self.table, class, flavor, @max(1, max / 2));
                 // Full of other flavors.
                 if (chain.count == 0) {
-                    cache.lock.leave();
+                    cache.near.lock.leave();
                     return self.share(cache, index);
                 }
             }
             cache.push(self.table, class, flavor, index);
-            cache.lock.leave();
+            cache.near.lock.leave();
             if (chain.count != 0) self.shareChainOf(cache, class, flavor, &chain);
         }
 
@@ -976,7 +1065,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Returns a region to the thread that leased it; to all if that one is gone.
         fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
-            const owner = self.table.at(index).owner.load(.monotonic, .owner);
+            const owner = self.table.ties[index].owner.load(.monotonic, .owner);
             if (owner != regions.nobody) if (self.cacheIfAny(owner)) |theirs| {
                 if (theirs.remote.push(self.table, index)) return;
             };
@@ -1007,37 +1096,40 @@ pub fn LargePool(comptime Table: type) type {
         pub fn free(self: *Self, thread: u32, address: usize) FreeError!void {
             const index = self.table.find(address);
             if (index == none) return error.Foreign;
-            const region = self.table.at(index);
-            const tenancy = region.tenancy();
-            if (region.address != address or tenancy.pool != self.slot) return error.Foreign;
+            const tie = &self.table.ties[index];
+            const tenancy = tie.tenancy();
+            if (!self.table.begins(address) or tenancy.pool != self.slot) return error.Foreign;
             if (tenancy.state != .leased) return if (tenancy.state == .free) error.DoubleFree else error.Foreign;
             if (tenancy.owner == thread) {
                 self.give(thread, index);
                 return;
             }
-            var freed = tenancy;
-            freed.state = .free;
-            self.table.expect(region.lease.load(.monotonic, .region_lease));
-            // One winner among those who free what another thread leased. Release: pairs with the
-            // acquire of who takes the remote stack, as does the push that follows.
-            if (region.word().cmpxchg(tenancy.bits(), freed.bits(), .acq_rel, .monotonic, .region_free) != null)
-                return error.DoubleFree;
-            self.giveAcross(self.cacheOf(thread), index);
+            if (!win(tie, tenancy.bits())) return error.DoubleFree;
+            if (self.cacheOf(thread)) |cache| self.giveLane(cache, index) else self.giveRemote(null, index);
             self.wakeIfAsleep();
         }
 
-        /// Returns a region freed by address to its owner, with a hint. Descriptors that travel between
-        /// processors cost a miss each, one after the other, unless it is known which come next: the
-        /// owner hands them out in the order in which it meets them, and who frees them often keeps to
-        /// it, so that the same hint serves both.
-        fn giveAcross(self: *Self, cache: ?*Cache, index: u32) void {
-            if (cache) |own| {
-                const turn = &own.trail[own.trail_at % Cache.trail_max];
-                own.trail_at +%= 1;
-                self.table.at(index).lease.store(turn.*, .monotonic, .region_lease);
-                turn.* = index;
+        /// Returns a region freed by address to its owner: by the lane if it leads there or is unused.
+        fn giveLane(self: *Self, cache: *Cache, index: u32) void {
+            const owner = self.table.ties[index].owner.load(.monotonic, .owner);
+            if (cache.lane_owner.load(.monotonic, .lane_owner) != owner) {
+                const theirs = if (owner == regions.nobody) null else self.cacheIfAny(owner);
+                if (theirs == null or theirs.?.remote.isClosed() or !cache.lane.isEmpty())
+                    return self.giveRemote(cache, index);
+                cache.lane_owner.store(owner, .monotonic, .lane_owner);
+                theirs.?.sender.store(@as(Tenancy, @bitCast(cache.near.home)).owner, .monotonic, .sender);
             }
-            self.giveRemote(cache, index);
+            if (!cache.lane.send(index)) self.giveRemote(cache, index);
+        }
+
+        /// Brings what lies in a thread's lane to its owners, or to all where they are gone.
+        pub fn emptyLane(self: *Self, sender: *Cache) void {
+            var batch: [16]u32 = undefined;
+            while (true) {
+                const count = sender.lane.collect(&batch);
+                if (count == 0) return;
+                for (batch[0..count]) |index| self.giveRemote(null, index);
+            }
         }
 
         /// Where the leased region around an address begins, if there is one in this pool.
@@ -1045,7 +1137,7 @@ pub fn LargePool(comptime Table: type) type {
             const index = self.table.find(address);
             if (index == none) return null;
             const region = self.table.at(index);
-            return if (region.pool == self.slot) region.address else null;
+            return if (region.tie.pool == self.slot) region.address else null;
         }
 
         /// Changes the length of a lease by address, in place. False if its region is too short.
@@ -1085,15 +1177,16 @@ pub fn LargePool(comptime Table: type) type {
             const cache = self.cacheIfAny(thread) orelse return;
             if (ds.fault("figures-dip")) for (&cache.rows) |*row| row.allocations.store(0, .monotonic, .count);
             Runs.orphan(self, cache, thread);
+            self.emptyLane(cache);
             self.shareChain(cache, cache.remote.close());
-            while (!cache.lock.tryEnter()) Sync.pause();
+            while (!cache.near.lock.tryEnter()) Sync.pause();
             var lists: [classes][Flavor.count]u32 = undefined;
             for (&lists, &cache.rows) |*list, *row| {
                 list.* = row.heads;
                 row.heads = @splat(none);
                 row.count.store(0, .monotonic, .cache_count);
             }
-            cache.lock.leave();
+            cache.near.lock.leave();
             for (&lists) |*list| for (list) |head| self.shareChain(cache, if (head == none) null else head);
             self.wakeIfAsleep();
         }
@@ -1139,7 +1232,7 @@ pub fn LargePool(comptime Table: type) type {
             var result: Census = .{};
             for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
                 const region = self.table.at(@intCast(i));
-                const tenancy = region.tenancy();
+                const tenancy = self.table.tenancyOf(@intCast(i));
                 if (tenancy.pool != self.slot or tenancy.state == .free or tenancy.state == .unused) continue;
                 result.used[@atomicLoad(u8, &region.class, .monotonic)] += 1;
                 if (tenancy.state != .leased and tenancy.state != .held) continue;

@@ -36,6 +36,8 @@ test "beyond a thread's share regions go to the shared stack, half a cache at a 
     var held: [64]u32 = undefined;
     for (&held) |*index| index.* = try house.take(0, .{ .bytes = 2 * mib });
     for (held) |index| house.pool.give(0, index);
+    try testing.expect(house.pool.threadRegions(0) <= 16 + 8);
+    try testing.expectEqual(.more, Pool.Purge.tick(&house.pool));
     try testing.expect(house.pool.threadRegions(0) <= 16);
     const global = house.pool.event(0, .dirty_in) - house.pool.event(0, .dirty_out);
     const clean = house.pool.event(0, .clean_in) - house.pool.event(0, .clean_out);
@@ -62,6 +64,67 @@ test "a region freed by another thread returns to its owner" {
     try testing.expectEqual(index, try house.take(1, .{ .bytes = 2 * mib }));
     house.pool.give(1, index);
     try house.deinit();
+}
+
+test "what a list holds beyond the thread's share is shared at the next tick, or at once without ticks" {
+    for ([_]bool{ true, false }) |background| {
+        var house: House = undefined;
+        try house.init(.{ .background = background });
+        var held: [9]u32 = undefined;
+        for (&held) |*index| index.* = try house.take(0, .{ .bytes = 32 * mib });
+        for (held) |index| house.pool.give(0, index);
+        const listed = house.pool.threadRegions(4);
+        try testing.expect(if (background) listed > 1 and listed <= 9 else listed == 1);
+        _ = Pool.Purge.tick(&house.pool);
+        try testing.expectEqual(1, house.pool.threadRegions(4));
+        try house.deinit();
+    }
+}
+
+test "regions freed by address on another thread wait in its lane for whoever needs them" {
+    const Finder = enum { owner, third, trimmer, sender_end, owner_end, clock };
+    for (std.enums.values(Finder)) |finder| {
+        var house: House = undefined;
+        try house.init(.{});
+        const pool = &house.pool;
+        var held: [5][*]u8 = undefined;
+        for (&held) |*ptr| ptr.* = try pool.alloc(0, .{ .bytes = 2 * mib }, &house.failure);
+        for (held) |ptr| try pool.free(1, @intFromPtr(ptr));
+        for (held) |ptr| for (0..2) |thread|
+            try testing.expectError(error.DoubleFree, pool.free(@intCast(thread), @intFromPtr(ptr)));
+        const lane = &pool.cacheIfAny(1).?.lane;
+        try testing.expect(!lane.isEmpty() and Pool.Purge.hasWork(pool));
+        const areas = pool.areas[0].load(.monotonic, .areas);
+        const taker: u32 = switch (finder) {
+            .owner => 0,
+            .third => 2,
+            .trimmer => {
+                try testing.expect(Pool.Purge.trim(pool) >= held.len * 2 * mib);
+                try house.deinit();
+                continue;
+            },
+            .sender_end => end: {
+                pool.threadEnded(1);
+                try testing.expect(lane.isEmpty());
+                break :end 0;
+            },
+            .owner_end => end: {
+                pool.threadEnded(0);
+                break :end 1;
+            },
+            .clock => clock: {
+                _ = Pool.Purge.tick(pool);
+                try testing.expect(lane.isEmpty());
+                break :clock 0;
+            },
+        };
+        var all: [16][*]u8 = undefined;
+        for (&all) |*ptr| ptr.* = try pool.alloc(taker, .{ .bytes = 2 * mib }, &house.failure);
+        try testing.expectEqual(areas, pool.areas[0].load(.monotonic, .areas));
+        for (all) |ptr| try pool.free(taker, @intFromPtr(ptr));
+        try testing.expectEqual(0, pool.live());
+        try house.deinit();
+    }
 }
 
 test "the limit trims first and then refuses, and nothing is lost" {

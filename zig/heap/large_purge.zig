@@ -59,6 +59,9 @@ pub fn Purge(comptime Pool: type) type {
             if (pool.trimming.swap(1, .acquire, .trim_enter) != 0) return 0;
             defer pool.trimming.store(0, .release, .trim_leave);
             Pool.Runs.reclaim(pool);
+            // All of them first: they end in the owners' remote stacks.
+            for (0..pool.caches_top.load(.monotonic, .cache_top)) |thread|
+                if (pool.cacheIfAny(@intCast(thread))) |cache| pool.emptyLane(cache);
             var bytes: u64 = 0;
             for (0..classes) |class| {
                 const first = collect(pool, class);
@@ -78,12 +81,12 @@ pub fn Purge(comptime Pool: type) type {
                 // Remote stacks hold all classes: what is not of this one goes to the shared stacks.
                 pool.shareChain(null, if (cache.remote.isClosed()) null else cache.remote.takeAll());
                 if (cache.countOf(class) == 0) continue;
-                if (!cache.lock.trySteal()) continue;
+                if (!cache.near.lock.trySteal()) continue;
                 for (0..Flavor.count) |f| {
                     const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
                     while (cache.pop(table, class, flavor)) |index| chain = link(table, index, chain);
                 }
-                cache.lock.endSteal();
+                cache.near.lock.endSteal();
             }
             for (&pool.stacks[class]) |*stacks| {
                 inline for (
@@ -143,7 +146,7 @@ pub fn Purge(comptime Pool: type) type {
 
         fn lastOfArea(table: *Table, area: *const regions.Area) bool {
             for (0..area.regions) |i| {
-                if (table.at(area.first_region + @as(u32, @intCast(i))).tenancy().state != .unused) return false;
+                if (table.tenancyOf(area.at(i)).state != .unused) return false;
             }
             return true;
         }
@@ -152,7 +155,7 @@ pub fn Purge(comptime Pool: type) type {
         fn reviveArea(pool: *Pool, area: *const regions.Area, kept: u32) u32 {
             var chain = kept;
             for (0..area.regions) |i| {
-                const index = area.first_region + @as(u32, @intCast(i));
+                const index = area.at(i);
                 pool.table.at(index).become(.free);
                 chain = link(pool.table, index, chain);
             }
@@ -167,7 +170,7 @@ pub fn Purge(comptime Pool: type) type {
             var resident: u64 = 0;
             var locked: u64 = 0;
             for (0..area.regions) |i| {
-                const region = table.at(area.first_region + @as(u32, @intCast(i)));
+                const region = table.at(area.at(i));
                 resident += region.resident;
                 locked += region.locked;
                 if (region.lazy) {
@@ -316,7 +319,7 @@ pub fn Purge(comptime Pool: type) type {
                     // Old bytes or zeros: still to be cleared before a zeroed lease.
                     if (!region.lazy) _ = pool.lazy_bytes.fetchAdd(region.dirty, .monotonic, .count);
                     region.lazy = true;
-                    region.owner.store(regions.nobody, .monotonic, .owner);
+                    region.tie.owner.store(regions.nobody, .monotonic, .owner);
                 } else {
                     if (region.lazy) _ = pool.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
                     region.lazy = false;
@@ -393,6 +396,8 @@ pub fn Purge(comptime Pool: type) type {
                 const held = holds(cache);
                 if (!held) continue;
                 some = true;
+                pool.emptyLane(cache);
+                shareSurplus(pool, cache);
                 if (pool.clock.get(.scrub_bytes) != 0 and cache.idle_ticks == scrub_ticks)
                     emptyDirty(pool, cache);
                 if (cache.idle_ticks < idle_ticks_max or ds.fault("never-aged")) continue;
@@ -414,16 +419,30 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         fn holds(cache: *const Cache) bool {
-            if (!cache.remote.isEmpty() or Pool.Runs.holds(cache)) return true;
+            if (!cache.remote.isEmpty() or !cache.lane.isEmpty() or Pool.Runs.holds(cache)) return true;
             for (&cache.rows) |*row| if (row.count.load(.monotonic, .cache_count) != 0) return true;
             return false;
         }
 
+        /// Moves what a thread's lists hold beyond its share to the shared stacks.
+        fn shareSurplus(pool: *Pool, cache: *Cache) void {
+            for (0..classes) |class| {
+                const max = pool.localMax(class);
+                if (cache.countOf(class) <= max or !cache.near.lock.trySteal()) continue;
+                var chains: [Flavor.count]ds.Chain = undefined;
+                for (&chains, 0..) |*chain, f|
+                    chain.* = cache.popChain(pool.table, class, @bitCast(@as(u8, @intCast(f))), cache.countOf(class) -| max);
+                cache.near.lock.endSteal();
+                for (&chains) |*chain| pool.shareChain(null, if (chain.count == 0) null else chain.first);
+            }
+        }
+
         /// Moves a resting thread's regions to the shared stacks.
         pub fn empty(pool: *Pool, cache: *Cache) void {
+            pool.emptyLane(cache);
             if (!cache.remote.isClosed()) pool.shareChain(null, cache.remote.takeAll());
             Pool.Runs.reclaimFrom(pool, cache);
-            if (!cache.lock.trySteal()) return;
+            if (!cache.near.lock.trySteal()) return;
             var chain: u32 = none;
             for (0..classes) |class| {
                 for (0..Flavor.count) |f| {
@@ -431,13 +450,13 @@ pub fn Purge(comptime Pool: type) type {
                     while (cache.pop(pool.table, class, flavor)) |index| chain = link(pool.table, index, chain);
                 }
             }
-            cache.lock.endSteal();
+            cache.near.lock.endSteal();
             pool.shareChain(null, if (chain == none) null else chain);
         }
 
         /// As `empty`, for regions that the scrubber may zero.
         fn emptyDirty(pool: *Pool, cache: *Cache) void {
-            if (!cache.lock.trySteal()) return;
+            if (!cache.near.lock.trySteal()) return;
             var chain: u32 = none;
             for (0..classes) |class| {
                 for (0..Flavor.count) |f| {
@@ -446,7 +465,7 @@ pub fn Purge(comptime Pool: type) type {
                     while (cache.pop(pool.table, class, flavor)) |index| chain = link(pool.table, index, chain);
                 }
             }
-            cache.lock.endSteal();
+            cache.near.lock.endSteal();
             pool.shareChain(null, if (chain == none) null else chain);
         }
 

@@ -138,7 +138,7 @@ pub fn Runs(comptime Pool: type) type {
                 cache.touch();
                 if (!cache.runs.notified.isEmpty()) empties = takeIn(pool, cache);
                 const found = find(pool, cache, flavor, pages, alignment);
-                cache.lock.leave();
+                cache.near.lock.leave();
                 if (empties != none) giveBlocks(pool, thread, empties);
                 if (found) |run| break run;
                 // In one step: between the adoption and the bin a thief would see a block that is
@@ -146,12 +146,12 @@ pub fn Runs(comptime Pool: type) type {
                 lockOwn(cache);
                 const adopted = adopt(pool, thread, flavor, pages, alignment);
                 if (adopted) |index| bin(pool, cache, index, blockOf(pool, index));
-                cache.lock.leave();
+                cache.near.lock.leave();
                 if (adopted != null) continue;
                 const index = try newBlock(pool, cache, thread, flavor, failure);
                 lockOwn(cache);
                 bin(pool, cache, index, blockOf(pool, index));
-                cache.lock.leave();
+                cache.near.lock.leave();
             };
             return finish(pool, cache, thread, run, request, failure);
         }
@@ -272,7 +272,7 @@ pub fn Runs(comptime Pool: type) type {
             const page_bytes = Os.pageBytes();
             // Runs lock their own pages: what a lease of the whole region left locked goes first.
             pool.fitLock(region, 0, .none, failure) catch {};
-            if (region.wraps.load(.acquire, .wraps) != 0 and region.owner.load(.monotonic, .owner) != thread)
+            if (region.wraps.load(.acquire, .wraps) != 0 and region.tie.owner.load(.monotonic, .owner) != thread)
                 pool.invalidateWraps(region);
             if (region.lazy) {
                 region.lazy = false;
@@ -316,7 +316,7 @@ pub fn Runs(comptime Pool: type) type {
             region.resident = 0;
             region.dirty = 0;
             // Release: pairs with the acquire in `free` of remote threads, which read the block.
-            region.owner.store(@intCast(thread), .release, .owner);
+            region.tie.owner.store(@intCast(thread), .release, .owner);
             return block_index;
         }
 
@@ -341,16 +341,16 @@ pub fn Runs(comptime Pool: type) type {
         pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool) Run {
             const nothing: Run = .{ .region = none, .page = 0, .pages = 0 };
             const at = (bytes -% 1) / Os.pageBytes();
-            if (at >= Cache.quick_pages_max or !cache.lock.tryEnter()) return nothing;
+            if (at >= Cache.quick_pages_max or !cache.near.lock.tryEnter()) return nothing;
             const count = &cache.runs.quick_counts[@intFromBool(alias)][at];
             const before = count.load(.monotonic, .quick);
             if (before == 0) {
-                cache.lock.leave();
+                cache.near.lock.leave();
                 return nothing;
             }
             count.store(before - 1, .monotonic, .quick);
             const run = cache.runs.quick[@intFromBool(alias)][at][before - 1];
-            cache.lock.leave();
+            cache.near.lock.leave();
             cache.touch();
             cache.counters.add(.allocated_bytes, bytes);
             cache.counters.add(.active_bytes, (at + 1) * Os.pageBytes());
@@ -361,23 +361,23 @@ pub fn Runs(comptime Pool: type) type {
         /// Keeps a run that is not locked whole for the next request of its length. False: it has to
         /// be freed.
         pub inline fn giveWarm(cache: *Cache, run: Run, bytes: usize) bool {
-            const region = &cache.descriptors[run.region];
+            const region = &cache.near.descriptors[run.region];
             // Only what `takeWarm` looks for: the pool's own kind of pages, in this thread's block.
-            if (!region.belongs(cache.home, .run)) return false;
+            if (!cache.is(run.region, .run)) return false;
             const alias = @intFromBool(region.flavor.alias);
-            const warm: u8 = cache.hot.warm | @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias != 0 }));
+            const warm: u8 = cache.near.hot.warm | @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias != 0 }));
             const at = @as(u32, run.pages) -% 1;
             if (@as(u8, @bitCast(region.flavor)) != warm or at >= Cache.quick_pages_max) return false;
-            if (!cache.lock.tryEnter()) return false;
+            if (!cache.near.lock.tryEnter()) return false;
             const count = &cache.runs.quick_counts[alias][at];
             const before = count.load(.monotonic, .quick);
             if (before == Cache.quick_depth) {
-                cache.lock.leave();
+                cache.near.lock.leave();
                 return false;
             }
             cache.runs.quick[alias][at][before] = run;
             count.store(before + 1, .monotonic, .quick);
-            cache.lock.leave();
+            cache.near.lock.leave();
             cache.counters.add(.allocated_bytes, 0 -% @as(u64, bytes));
             cache.counters.add(.active_bytes, 0 -% @as(u64, run.pages) * Os.pageBytes());
             cache.counters.add(.live_beside, minus_one);
@@ -435,7 +435,7 @@ pub fn Runs(comptime Pool: type) type {
             const block_index = region.run;
             const block = blockOf(pool, block_index);
             // Acquire: pairs with the release of the thread that made or adopted the block.
-            const owner = region.owner.load(.acquire, .owner);
+            const owner = region.tie.owner.load(.acquire, .owner);
             if (thread != null and thread.? == owner) {
                 const cache = pool.cacheOf(owner).?;
                 lockOwn(cache);
@@ -443,7 +443,7 @@ pub fn Runs(comptime Pool: type) type {
                 block.live.clearRange(run.page, run.pages);
                 block.used -= run.pages;
                 const empty = settle(pool, cache, block_index, block, run.pages);
-                cache.lock.leave();
+                cache.near.lock.leave();
                 if (empty) giveBlock(pool, thread, block_index);
                 return;
             }
@@ -462,7 +462,7 @@ pub fn Runs(comptime Pool: type) type {
             const region = pool.table.at(region_index);
             const block = blockOf(pool, region.run);
             while (true) {
-                const owner = region.owner.load(.acquire, .owner);
+                const owner = region.tie.owner.load(.acquire, .owner);
                 if (owner != regions.nobody) if (pool.cacheIfAny(owner)) |cache| {
                     if (cache.runs.notified.push(pool.table, region_index)) return;
                 };
@@ -470,7 +470,7 @@ pub fn Runs(comptime Pool: type) type {
                 // has done so before they were set. Then, by the exchange below, which sees all who
                 // relied on us, its store of the owner is seen here.
                 _ = block.notified.swap(0, .acq_rel, .run_notify);
-                if (region.owner.load(.acquire, .owner) == owner) return;
+                if (region.tie.owner.load(.acquire, .owner) == owner) return;
                 if (block.notified.swap(1, .acq_rel, .run_notify) != 0) return;
             }
         }
@@ -502,12 +502,12 @@ pub fn Runs(comptime Pool: type) type {
         /// Returns the blocks that became empty, linked, for `giveBlocks` outside the lock.
         fn takeIn(pool: *Pool, cache: *Cache) u32 {
             var empties: u32 = none;
-            const me = @as(regions.Tenancy, @bitCast(cache.home)).owner;
+            const me = @as(regions.Tenancy, @bitCast(cache.near.home)).owner;
             var region_index = cache.runs.notified.takeAll() orelse return none;
             while (region_index != none) {
                 const region = pool.table.at(region_index);
-                const following = region.next.load(.monotonic, .chain_link);
-                if (region.owner.load(.acquire, .owner) != me) {
+                const following = pool.table.next(region_index).load(.monotonic, .chain_link);
+                if (region.tie.owner.load(.acquire, .owner) != me) {
                     // Of a thread that had this index before.
                     announce(pool, region_index);
                     region_index = following;
@@ -685,23 +685,23 @@ pub fn Runs(comptime Pool: type) type {
                 const index: u32 = @intCast(i);
                 const block = blockOf(pool, index);
                 if (block.alive.load(.monotonic, .run_alive) == 0 or block.orphaned) continue;
-                if (pool.table.at(block.region).owner.load(.monotonic, .owner) != thread) continue;
+                if (pool.table.at(block.region).tie.owner.load(.monotonic, .owner) != thread) continue;
                 block.bin = bin_none;
                 block.orphaned = true;
                 // The index is used again: the next thread that has it does not own these.
-                pool.table.at(block.region).owner.store(regions.nobody, .release, .owner);
+                pool.table.at(block.region).tie.owner.store(regions.nobody, .release, .owner);
                 block.next.store(shared.orphans, .monotonic, .orphan_link);
                 @atomicStore(u32, &shared.orphans, index, .monotonic);
             }
             // What was announced here: nothing to do for orphans, the rest goes to its owner.
             var region_index = announced orelse none;
             while (region_index != none) {
-                const following = pool.table.at(region_index).next.load(.monotonic, .chain_link);
+                const following = pool.table.next(region_index).load(.monotonic, .chain_link);
                 announce(pool, region_index);
                 region_index = following;
             }
             shared.lock.release();
-            cache.lock.leave();
+            cache.near.lock.leave();
             giveBlocks(pool, null, empties);
             reclaimOrphans(pool);
         }
@@ -723,7 +723,7 @@ pub fn Runs(comptime Pool: type) type {
                         unlinkOrphan(pool, previous, following);
                         const region = pool.table.at(block.region);
                         // The owner first, then the bits once more: see `clear`.
-                        region.owner.store(@intCast(thread), .release, .owner);
+                        region.tie.owner.store(@intCast(thread), .release, .owner);
                         block.orphaned = false;
                         _ = takeBits(block);
                         block.longest = block.live.longestRun();
@@ -780,7 +780,7 @@ pub fn Runs(comptime Pool: type) type {
 
         /// Takes in what others freed in a resting thread's blocks and gives its empty ones back.
         pub fn reclaimFrom(pool: *Pool, cache: *Cache) void {
-            if (!holds(cache) or !cache.lock.trySteal()) return;
+            if (!holds(cache) or !cache.near.lock.trySteal()) return;
             var empties = if (cache.runs.notified.isClosed()) none else takeIn(pool, cache);
             empties = flushQuick(pool, cache, empties);
             const spare = cache.runs.spare.load(.monotonic, .spare);
@@ -792,7 +792,7 @@ pub fn Runs(comptime Pool: type) type {
                 empties = spare;
                 cache.runs.spare.store(none, .monotonic, .spare);
             }
-            cache.lock.endSteal();
+            cache.near.lock.endSteal();
             giveBlocks(pool, null, empties);
         }
 
@@ -819,7 +819,7 @@ pub fn Runs(comptime Pool: type) type {
         /// The owner enters its own lock. A thief is inside for moments only: it holds the lock over
         /// one barrier and a few list operations.
         inline fn lockOwn(cache: *Cache) void {
-            while (!cache.lock.tryEnter()) Sync.pause();
+            while (!cache.near.lock.tryEnter()) Sync.pause();
         }
     };
 }

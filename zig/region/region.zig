@@ -2,13 +2,15 @@
 //!
 //! A region is a run of 2 MiB units at a fixed address, aligned to 2 MiB, cut from an area (one
 //! mapping). Its descriptor lies out of line in a table that is reserved once and never unmapped, so
-//! that a stale index is harmless to read. A page map leads from any address to the descriptor.
+//! that a stale index is harmless to read. A page map leads from any address to the descriptor, and
+//! says of an address whether a region begins there. What other threads must see or change of a region,
+//! its tie, lies apart in a dense array: who frees another's regions touches a line for eight of them.
 //!
 //! Invariants. A descriptor belongs to one of: the free index ranges, one stack or cache, or one
 //! lease; whoever holds it may write its plain fields. [0, dirty) may hold non-zero bytes,
 //! [0, resident) may be backed by frames, dirty <= resident <= bytes; all beyond reads as zero.
 //!
-//! Cost: 128 bytes a region, 4 bytes a 2 MiB unit of mapped address space; address to region is
+//! Cost: 136 bytes a region, 4 bytes a 2 MiB unit of mapped address space; address to region is
 //! three dependent loads. Adding and removing areas takes a short spin lock, never held across a
 //! system call.
 //!
@@ -69,7 +71,7 @@ pub const State = enum(u8) {
 /// Owner of a region that must not be taken without a closer look.
 pub const nobody: u16 = std.math.maxInt(u16);
 
-/// The four bytes of a descriptor from `owner` to `state` as one word: who has it, and how. A warm
+/// The four bytes of a tie from `owner` to `state` as one word: who has it, and how. A warm
 /// operation compares all of it at once with what it must be.
 pub const Tenancy = packed struct(u32) {
     owner: u16,
@@ -86,6 +88,37 @@ pub const Tenancy = packed struct(u32) {
     }
 };
 
+/// What other threads see of a region: who has it and how, and the link in whatever stack holds it.
+pub fn Tie(comptime Sync: type) type {
+    return extern struct {
+        /// Thread that leases it or leased it last.
+        owner: Sync.Atomic(u16) align(8),
+        /// Slot of the pool it belongs to.
+        pool: u8,
+        state: State,
+        next: Sync.Atomic(u32),
+
+        const Self = @This();
+
+        comptime {
+            assert(@sizeOf(Self) == 8);
+            assert(builtin.cpu.arch.endian() == .little);
+            for (std.meta.fieldNames(Tenancy)) |name|
+                assert(@bitOffsetOf(Tenancy, name) == 8 * @offsetOf(Self, name));
+        }
+
+        /// `owner` to `state` as the bits of a `Tenancy`. Warm operations store all at once: a narrower
+        /// store would stall the next look.
+        pub inline fn word(tie: *Self) *Sync.Atomic(u32) {
+            return @ptrCast(&tie.owner);
+        }
+
+        pub inline fn tenancy(tie: *Self) Tenancy {
+            return @bitCast(tie.word().load(.monotonic, .region_tenancy));
+        }
+    };
+}
+
 pub fn Region(comptime Sync: type) type {
     return extern struct {
         /// First address.
@@ -100,16 +133,10 @@ pub fn Region(comptime Sync: type) type {
         locked: usize,
         /// Bytes that the tenant without a handle asked for.
         lease_bytes: Sync.Atomic(usize),
-        /// Link in whatever stack holds the region.
-        next: Sync.Atomic(u32),
-        /// The handle index of its tenant, for a wrap that dies under it. In a region that another
-        /// thread freed by address: one that the same thread freed a little earlier, as a hint.
+        /// What others may look at; the same for all the life of the index.
+        tie: *Tie(Sync),
+        /// The handle index of its tenant, for a wrap that dies under it.
         lease: Sync.Atomic(u32),
-        /// Thread that leases it or leased it last.
-        owner: Sync.Atomic(u16) align(4),
-        /// Slot of the pool it belongs to.
-        pool: u8,
-        state: State,
         /// Index of the size class.
         class: u8,
         flavor: Flavor,
@@ -130,35 +157,26 @@ pub fn Region(comptime Sync: type) type {
             assert(@sizeOf(Self) == 128);
             // What a warm operation touches is one cache line.
             assert(@offsetOf(Self, "area") == 64);
-            assert(builtin.cpu.arch.endian() == .little);
-            for (std.meta.fieldNames(Tenancy)) |name|
-                assert(@bitOffsetOf(Tenancy, name) == 8 * (@offsetOf(Self, name) - @offsetOf(Self, "owner")));
-        }
-
-        /// `owner` to `state` as the bits of a `Tenancy`. Warm operations store all at once: a narrower
-        /// store would stall the next look.
-        pub inline fn word(region: *Self) *Sync.Atomic(u32) {
-            return @ptrCast(&region.owner);
         }
 
         /// By whoever holds the region.
         pub inline fn become(region: *Self, state: State) void {
-            @atomicStore(State, &region.state, state, .monotonic);
+            @atomicStore(State, &region.tie.state, state, .monotonic);
         }
 
         /// The region is of this owner and pool, and in this state.
         pub inline fn belongs(region: *Self, home: u32, state: State) bool {
-            return region.word().load(.monotonic, .region_tenancy) -% home == Tenancy.of(state);
+            return region.tie.word().load(.monotonic, .region_tenancy) -% home == Tenancy.of(state);
         }
 
         /// As `become`, by who knows the state and goes on to look at the whole word.
         pub inline fn turn(region: *Self, from: State, to: State) void {
-            const seen = region.word().load(.monotonic, .region_tenancy);
-            region.word().store(seen +% (Tenancy.of(to) -% Tenancy.of(from)), .monotonic, .region_tenancy);
+            const seen = region.tie.word().load(.monotonic, .region_tenancy);
+            region.tie.word().store(seen +% (Tenancy.of(to) -% Tenancy.of(from)), .monotonic, .region_tenancy);
         }
 
         pub inline fn tenancy(region: *Self) Tenancy {
-            return @bitCast(region.word().load(.monotonic, .region_tenancy));
+            return region.tie.tenancy();
         }
     };
 }
@@ -167,6 +185,7 @@ pub fn Region(comptime Sync: type) type {
 pub const Area = extern struct {
     address: usize,
     bytes: usize,
+    /// First of its indexes; `at` says which of them is which region's.
     first_region: u32,
     regions: u32,
     pool: u16,
@@ -178,7 +197,30 @@ pub const Area = extern struct {
     next: u32,
     live: bool,
     _: [7]u8,
+
+    /// Index of the area's region number `i`.
+    pub inline fn at(area: *const Area, i: usize) u32 {
+        return area.first_region + spread(@intCast(i));
+    }
 };
+
+/// Ties in a cache line.
+const line_ties = 64 / 8;
+/// Indexes that are spread together.
+const spread_block = line_ties * line_ties;
+
+/// Neighbours in an area get indexes whose ties lie in different lines: threads with a region or two
+/// each do not disturb each other, while 64 regions still fill no more than eight lines.
+fn spread(i: u32) u32 {
+    const row = i / line_ties % line_ties;
+    return i / spread_block * spread_block + (i + row) % line_ties * line_ties + row;
+}
+
+/// Indexes that an area takes: whole blocks, so that lines are not shared with another area.
+fn indexesFor(count: u32, kind: PageKind) u32 {
+    // Explicit huge pages have areas of one region, and many of them.
+    return std.mem.alignForward(u32, count, if (kind == .hugetlb) line_ties else spread_block);
+}
 
 /// A lock for short, system-call-free critical sections off every hot path.
 pub fn SpinLock(comptime Sync: type) type {
@@ -199,6 +241,9 @@ pub fn SpinLock(comptime Sync: type) type {
     };
 }
 
+/// Mark in the page map: the region begins in this unit.
+pub const starts: u32 = 1 << 31;
+
 const leaf_units = 2048;
 const root_entries = 1 << 16;
 const address_end = root_entries * leaf_units * unit_bytes;
@@ -206,9 +251,10 @@ const address_end = root_entries * leaf_units * unit_bytes;
 pub fn Table(comptime Os: type, comptime Sync: type) type {
     return struct {
         regions: [*]Region(Sync) = undefined,
-        /// Regions ever used; indexes from here on are fresh. 0 stands for none in the page map: its
-        /// descriptor stays zero, and no address and no tenancy matches it.
-        regions_top: Sync.Atomic(u32) = .init(1),
+        ties: [*]Tie(Sync) = undefined,
+        /// Indexes ever used; from here on they are fresh. 0 stands for none in the page map: its
+        /// descriptor and tie stay zero, and no address and no tenancy matches it.
+        regions_top: Sync.Atomic(u32) = .init(line_ties),
         areas: [*]Area = undefined,
         areas_top: u32 = 0,
         areas_free: u32 = none,
@@ -230,6 +276,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         const Range = struct { first: u32 = 0, count: u32 = 0 };
         const ranges_max = 1024;
         const regions_bytes = @as(usize, regions_max) * @sizeOf(Descriptor);
+        const ties_bytes = @as(usize, regions_max) * @sizeOf(Tie(Sync));
         const areas_bytes = @as(usize, areas_max) * @sizeOf(Area);
         const root_bytes = root_entries * @sizeOf(usize);
         const leaf_bytes = leaf_units * 4;
@@ -247,7 +294,15 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 self.release(areas, areas_bytes);
                 return false;
             };
+            const ties = self.metadata(ties_bytes) orelse {
+                self.release(regions, regions_bytes);
+                self.release(areas, areas_bytes);
+                self.release(root, root_bytes);
+                return false;
+            };
+            self.ties = @ptrCast(@alignCast(ties));
             self.regions = @ptrCast(@alignCast(regions));
+            self.regions[0].tie = &self.ties[0];
             self.areas = @ptrCast(@alignCast(areas));
             self.root = @ptrCast(@alignCast(root));
             self.ready = true;
@@ -262,6 +317,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 if (leaf != 0) self.release(@ptrFromInt(leaf), leaf_bytes);
             }
             self.release(@ptrCast(self.regions), regions_bytes);
+            self.release(@ptrCast(self.ties), ties_bytes);
             self.release(@ptrCast(self.areas), areas_bytes);
             self.release(@ptrCast(self.root), root_bytes);
             self.* = .{};
@@ -289,9 +345,9 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             return &self.regions[index];
         }
 
-        /// Asks the processor to fetch a descriptor that will be written soon; any number is harmless.
+        /// Asks the processor to fetch a tie that will be written soon; any number is harmless.
         pub inline fn expect(self: *const Self, index: u32) void {
-            const where = @intFromPtr(self.regions) + @as(usize, index) * @sizeOf(Descriptor);
+            const where = @intFromPtr(self.ties) + @as(usize, index) * @sizeOf(Tie(Sync));
             if (builtin.cpu.arch == .x86_64 and builtin.zig_backend == .stage2_llvm) {
                 // Without the feature flag `@prefetch` would ask for a shared copy only; processors
                 // that do not know the instruction take it for a no-op.
@@ -304,7 +360,12 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
 
         /// The link of a region, as the stacks want it.
         pub inline fn next(self: *const Self, index: u32) *Sync.Atomic(u32) {
-            return &self.regions[index].next;
+            return &self.ties[index].next;
+        }
+
+        /// Who has the region and how; of any index, also one that no region has had.
+        pub inline fn tenancyOf(self: *const Self, index: u32) Tenancy {
+            return self.ties[index].tenancy();
         }
 
         pub inline fn indexOf(self: *const Self, region: *const Descriptor) u32 {
@@ -321,7 +382,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         pub inline fn find(self: *const Self, address: usize) u32 {
             const leaf = self.leafOf(address);
             if (leaf == 0 or address >= address_end) return none;
-            const index = findIn(leaf, address);
+            const index = findIn(leaf, address) & ~starts;
             return if (index == 0) none else index;
         }
 
@@ -332,16 +393,27 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             return self.root[address / unit_bytes / leaf_units % root_entries].load(.acquire, .map_find);
         }
 
-        /// The second half: an index, 0 for none.
+        /// The second half: an index, 0 for none, with `starts` if the region begins in that unit.
         pub inline fn findIn(leaf: usize, address: usize) u32 {
             const slots: [*]const Sync.Atomic(u32) = @ptrFromInt(leaf);
             return slots[address / unit_bytes % leaf_units].load(.monotonic, .map_slot);
         }
 
+        /// False for an address at which no region can begin, or that no program has.
+        pub inline fn mayBegin(address: usize) bool {
+            return address % unit_bytes == 0 and address < address_end;
+        }
+
+        /// A region begins at the address.
+        pub fn begins(self: *const Self, address: usize) bool {
+            const leaf = self.leafOf(address);
+            return mayBegin(address) and leaf != 0 and findIn(leaf, address) & starts != 0;
+        }
+
         pub const AddError = error{ OutOfMemory, TooMany };
 
         /// Registers a mapping as `count` regions of `each` bytes; they come out `free`, linked by
-        /// `next` in ascending order and ended by `none`. Returns the first index.
+        /// `next` in the order of their addresses and ended by `none`. Returns the index of the first.
         pub fn addArea(
             self: *Self,
             ptr: [*]u8,
@@ -358,7 +430,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 self.lock.release();
                 return error.TooMany;
             };
-            const first = self.takeRange(count) orelse {
+            const first = self.takeRange(indexesFor(count, kind)) orelse {
                 self.dropAreaSlot(area_index);
                 self.lock.release();
                 return error.TooMany;
@@ -378,15 +450,17 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             };
             self.lock.release();
             for (0..count) |i| {
-                const index = first + @as(u32, @intCast(i));
+                const index = self.areas[area_index].at(i);
                 const region = self.at(index);
+                const tie = &self.ties[index];
                 const epoch = region.epoch.load(.monotonic, .epoch);
                 region.address = address + i * each;
                 region.bytes = each;
                 region.dirty = 0;
                 region.resident = 0;
                 region.locked = 0;
-                region.next.store(if (i + 1 == count) none else index + 1, .monotonic, .region_new);
+                region.tie = tie;
+                tie.next.store(if (i + 1 == count) none else self.areas[area_index].at(i + 1), .monotonic, .region_new);
                 region.flavor = .{ .kind = kind };
                 region.lazy = false;
                 region.area = area_index;
@@ -399,12 +473,9 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 region.lease.store(none, .monotonic, .region_new);
                 @atomicStore(u8, &region.class, class, .monotonic);
                 const free: Tenancy = .{ .owner = 0, .pool = @intCast(pool), .state = .free };
-                region.word().store(free.bits(), .monotonic, .region_new);
+                tie.word().store(free.bits(), .monotonic, .region_new);
             }
-            for (0..count) |i| {
-                const index = first + @as(u32, @intCast(i));
-                self.setSlots(address + i * each, each, index);
-            }
+            for (0..count) |i| self.setSlots(address + i * each, each, self.areas[area_index].at(i));
             return first;
         }
 
@@ -412,11 +483,10 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         pub fn dropArea(self: *Self, area_index: u32) void {
             const area = self.areas[area_index];
             self.setSlots(area.address, area.bytes, 0);
-            for (0..area.regions) |i|
-                self.at(area.first_region + @as(u32, @intCast(i))).become(.unused);
+            for (0..area.regions) |i| self.at(area.at(i)).become(.unused);
             self.lock.acquire();
             defer self.lock.release();
-            self.giveRange(area.first_region, area.regions);
+            self.giveRange(area.first_region, indexesFor(area.regions, @enumFromInt(area.kind)));
             self.dropAreaSlot(area_index);
         }
 
@@ -486,12 +556,13 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         }
 
         fn setSlots(self: *Self, address: usize, bytes: usize, value: u32) void {
-            var unit = address / unit_bytes;
+            const first = address / unit_bytes;
             const end = (address + bytes) / unit_bytes;
-            while (unit < end) : (unit += 1) {
+            for (first..end) |unit| {
                 const leaf = self.root[unit / leaf_units].load(.acquire, .map_find);
                 const slots: [*]Sync.Atomic(u32) = @ptrFromInt(leaf);
-                slots[unit % leaf_units].store(value, .monotonic, .map_slot);
+                const mark = if (unit == first and value != 0) starts else 0;
+                slots[unit % leaf_units].store(value | mark, .monotonic, .map_slot);
             }
         }
     };
@@ -510,7 +581,10 @@ test "an address inside an area leads to its region, and to none when the area i
     const first = try table.addArea(ptr, 2 * unit_bytes, 4, 0, 1, .base);
     for (0..4) |i| {
         const inside = @intFromPtr(ptr) + i * 2 * unit_bytes + unit_bytes + 77;
-        try testing.expectEqual(first + @as(u32, @intCast(i)), table.find(inside));
+        try testing.expectEqual(table.areas[0].at(i), table.find(inside));
+        const leaf = table.leafOf(inside);
+        try testing.expectEqual(0, @TypeOf(table).findIn(leaf, inside) & starts);
+        try testing.expectEqual(table.find(inside) | starts, @TypeOf(table).findIn(leaf, inside - unit_bytes));
     }
     try testing.expectEqual(none, table.find(@intFromPtr(ptr) + 8 * unit_bytes));
     const epoch = table.at(first).epoch.load(.monotonic, .epoch);
@@ -523,4 +597,18 @@ test "an address inside an area leads to its region, and to none when the area i
     try testing.expectEqual(0, Os.unmap(ptr, 8 * unit_bytes));
     table.deinit();
     try testing.expectEqual(0, Os.pagesHeld());
+}
+
+test "neighbours have ties in different cache lines, and a block is used up" {
+    var seen: ds.BitSet512 = .empty;
+    for (0..512) |i| {
+        const index = spread(@intCast(i));
+        try testing.expect(!seen.isSet(index));
+        seen.setRange(index, 1);
+        if (i % spread_block == 0) continue;
+        try testing.expect(index / line_ties != spread(@intCast(i - 1)) / line_ties);
+        // Nor do the first of two batches of eight.
+        if (i % spread_block >= line_ties)
+            try testing.expect(index / line_ties != spread(@intCast(i - line_ties)) / line_ties);
+    }
 }

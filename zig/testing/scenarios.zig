@@ -25,6 +25,7 @@ const none = ds.none;
 pub const all = [_]Scenario{
     StackScenario(ds.TaggedStack(Sim), "tagged_stack").scenario,
     RemoteScenario.scenario,
+    LaneScenario.scenario,
     LockScenario.with(true),
     LockScenario.with(false),
     @import("scenario_table.zig").scenario,
@@ -207,6 +208,57 @@ const RemoteScenario = struct {
     fn check() void {
         if (stack.close()) |first| _ = nodes.takeChain(owner, first);
         expect(stack.isEmpty(), "not empty after it was closed");
+        nodes.expectAllHeld();
+    }
+};
+
+/// One sender goes round a small ring; two others collect.
+const LaneScenario = struct {
+    const Lane = ds.Lane(Sim, 2);
+    const sender = 1;
+    var lane: Lane = undefined;
+    var nodes: Nodes = undefined;
+
+    const scenario: Scenario = .{
+        .name = "lane",
+        .threads = 3,
+        .setup = setup,
+        .body = body,
+        .check = check,
+        .ordered_sites = scheduler.names(&Lane.ordered_sites),
+    };
+
+    fn setup() void {
+        lane = .{};
+        nodes.reset();
+        for (&nodes.holder) |*holder| holder.* = sender;
+    }
+
+    fn body(thread: u8) void {
+        if (thread == sender) return send();
+        for (0..3) |_| collect(thread);
+    }
+
+    fn send() void {
+        for (0..6) |_| {
+            const index = nodes.give(sender) orelse return;
+            nodes.value[index] += sender;
+            nodes.payload[index].set(nodes.value[index]);
+            const room = lane.hasRoom();
+            if (lane.send(index)) continue;
+            expect(!room, "refused where there was room");
+            nodes.holder[index] = sender;
+        }
+    }
+
+    fn collect(thread: u8) void {
+        var out: [2]u32 = undefined;
+        const count = lane.collect(out[0 .. 1 + scheduler.below(2)]);
+        for (out[0..count]) |index| nodes.take(thread, index);
+    }
+
+    fn check() void {
+        while (!lane.isEmpty()) collect(4);
         nodes.expectAllHeld();
     }
 };
