@@ -17,3 +17,5 @@ pub const heap = @import("heap/heap.zig");
 pub const System = os.Native;
 /// Mappings of the system's, for an allocator that takes a backend.
 pub const system_backend = heap.SystemBackend(System).backend;
+/// The contract of the shared library, for programs that load it: its constants and structures.
+pub const abi = @import("abi.zig");

@@ -14,6 +14,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linked = @import("linked.zig");
+const abi = @import("holdfast").abi;
 
 const Alloc = *const fn (usize) callconv(.c) ?*anyopaque;
 const Free = *const fn (?*anyopaque, usize) callconv(.c) void;
@@ -131,6 +132,31 @@ pub const Leased = struct {
     }
 };
 
+/// Slots of an owner's slab, by address. The thread that opened it owns it; any other frees remotely.
+pub const Slots = struct {
+    take: *const fn (?*anyopaque) callconv(.c) ?*anyopaque,
+    give: *const fn (?*anyopaque, ?*anyopaque) callconv(.c) i32,
+    give_remote: *const fn (?*anyopaque, ?*anyopaque) callconv(.c) i32,
+    slab: ?*anyopaque,
+
+    pub inline fn alloc(face: *const Slots, _: usize) ?*anyopaque {
+        return face.take(face.slab);
+    }
+
+    /// As `Indexed.free`.
+    pub inline fn free(face: *const Slots, slot: *anyopaque, _: usize) void {
+        _ = face.give(face.slab, slot);
+    }
+
+    pub fn forThread(face: *const Slots) !Slots {
+        var remote = face.*;
+        remote.give = face.give_remote;
+        return remote;
+    }
+
+    pub fn threadEnd(_: *const Slots) void {}
+};
+
 /// How a thread gets and gives back the index that holdfast's calls name.
 pub const Threads = struct {
     attach: *const fn () callconv(.c) f64,
@@ -152,7 +178,7 @@ pub const Threads = struct {
 
 pub const Peer = struct {
     version: []const u8,
-    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face, leased: Leased },
+    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face, leased: Leased, slots: Slots },
     extra: Extra = .{},
 };
 
@@ -377,9 +403,31 @@ fn openLease(library: Library) !Peer {
     return .{ .version = "this checkout", .face = .{ .leased = try face.forThread() } };
 }
 
+/// A slab of 8-byte slots with room for as many as forge's, in its default policy.
 fn openSlab(library: Library) !Peer {
-    _ = try face_of(library, *const anyopaque, "hf_slab_create");
-    return error.NotWritten;
+    const Give = @FieldType(Slots, "give");
+    const create = try face_of(library, *const fn (u32, *const anyopaque) callconv(.c) f64, "hf_slab_create");
+    const direct = try face_of(library, *const fn (u32) callconv(.c) ?*anyopaque, "hf_slab_direct");
+    if (!@hasDecl(abi, "SlabOptions")) return error.MissingFace;
+    const options: abi.SlabOptions = .{
+        .slot_bytes = 8,
+        .alignment = 8,
+        .capacity = 1 << 16,
+        .capacity_max = 0,
+        .queue_capacity = -1,
+        .batch = 64,
+        .pool = 0,
+        .leases = 0,
+        .spare = 0,
+    };
+    const number = create(try (try Threads.of(library)).own(), &options);
+    if (number < 0) return error.CreateRefused;
+    return .{ .version = "this checkout", .face = .{ .slots = .{
+        .take = try face_of(library, @FieldType(Slots, "take"), "hf_slab_take"),
+        .give = try face_of(library, Give, "hf_slab_give"),
+        .give_remote = try face_of(library, Give, "hf_slab_give_remote"),
+        .slab = direct(@trunc(number)),
+    } } };
 }
 
 /// The one reclaiming allocator of this process, behind functions without arguments.
