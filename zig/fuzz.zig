@@ -34,6 +34,7 @@ const fuzzers = [_]Fuzzer{
     .{ .name = "engine", .run = engine.fuzz, .smoke_events = 20_000 },
     .{ .name = "handle_table", .run = handle_table.fuzz, .smoke_events = 200_000 },
     .{ .name = "reclaiming", .run = reclaiming.fuzz, .smoke_events = 20_000 },
+    .{ .name = "reclaiming_dirty", .run = reclaiming.fuzzDirty, .smoke_events = 5_000 },
     .{ .name = "reclaiming_threads", .run = reclaiming.fuzzThreads, .smoke_events = 20_000 },
     .{ .name = "owner_slab", .run = owner_slab.fuzz, .smoke_events = 200_000 },
     .{ .name = "small_heap", .run = small_heap.fuzz, .smoke_events = 200_000 },

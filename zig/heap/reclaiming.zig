@@ -157,6 +157,8 @@ pub fn Reclaiming(comptime config: Config) type {
             /// All batches; under the ledger's lock.
             newest: ?*Batch = null,
             batches: u32 = 0,
+            /// As the backend answered.
+            batches_bytes: usize = 0,
             growths: Sync.Atomic(u64) = .init(0),
             lost_races: Sync.Atomic(u64) = .init(0),
             reclaimed_bytes: Sync.Atomic(u64) = .init(0),
@@ -206,9 +208,7 @@ pub fn Reclaiming(comptime config: Config) type {
 
         /// At most 1,024 slots, and not below 16 where the alignment allows: one object asks for little.
         pub fn batchBytes(class: usize) usize {
-            if (slotBytes(class) > page_bytes) {
-                return if (ds.fault("reclaiming-huge-batch")) @max(large_batch_bytes, slotBytes(class) * 64) else large_batch_bytes;
-            }
+            if (slotBytes(class) > page_bytes) return large_batch_bytes;
             return @min(small_batch_bytes, slotBytes(class) * batch_file.slots_max * batch_file.blocks_max);
         }
 

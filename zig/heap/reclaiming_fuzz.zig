@@ -23,6 +23,15 @@ const Live = struct { ptr: [*]u8, bytes: usize, tag: u8 };
 const live_max = 4000;
 
 pub fn fuzz(seed: u64, events: u64) anyerror!void {
+    return fuzzFilled(seed, events, if (seed % 2 == 0) 0xFF else null);
+}
+
+/// With a backend whose memory is full of ones.
+pub fn fuzzDirty(seed: u64, events: u64) anyerror!void {
+    return fuzzFilled(seed, events, 0xFF);
+}
+
+fn fuzzFilled(seed: u64, events: u64, content: ?u8) anyerror!void {
     const gpa = std.heap.page_allocator;
     var run = try gpa.create(Run);
     defer gpa.destroy(run);
@@ -30,7 +39,7 @@ pub fn fuzz(seed: u64, events: u64) anyerror!void {
     defer run.store.deinit();
     const random = run.prng.random();
     run.store.prng = .init(seed);
-    run.store.fill = if (random.boolean()) 0xFF else null;
+    run.store.fill = content;
     if (!run.heap.init(run.store.backend(), .{ .slot_bytes_max = if (random.boolean()) 4096 else 2 << 20 })) return error.Refused;
     const mix: Swarm(Operation) = .init(random, &.{ .alloc, .free });
     for (0..events) |event| {

@@ -154,7 +154,7 @@ pub fn Keeper(comptime Heap: type) type {
             const bytes = Heap.batchBytes(class);
             const alignment = Heap.batchAlignment(class);
             if (ds.fault("reclaiming-locks-backend")) heap.ledger.acquire();
-            const taken = heap.backend.take(thread, bytes, alignment);
+            const taken = heap.backend.take(thread, if (ds.fault("reclaiming-huge-batch")) @max(bytes, 64 * Heap.slotBytes(class)) else bytes, alignment);
             if (ds.fault("reclaiming-locks-backend")) heap.ledger.release();
             const span = taken orelse return refused(heap);
             const start = @intFromPtr(span.ptr);
@@ -209,6 +209,7 @@ pub fn Keeper(comptime Heap: type) type {
             if (family.newest) |newest| newest.newer = batch;
             family.newest = batch;
             family.batches += 1;
+            family.batches_bytes += span_bytes;
             heap.index.setRange(start, bytes, .ofBatch(@intFromPtr(batch)));
             batch.publish(&family.stack);
             return block;
@@ -328,7 +329,7 @@ pub fn Keeper(comptime Heap: type) type {
 
         pub fn reclaim(heap: *Heap) u64 {
             heap.reclaimer.acquire();
-            if (!ds.fault("reclaiming-hoards")) recall(heap, 0, Heap.classes_count, .whole);
+            recall(heap, 0, Heap.classes_count, .whole);
             var first: ?*Batch = null;
             var nodes: [nodes_max]Page = undefined;
             var collected: []Page = nodes[0..0];
@@ -383,6 +384,7 @@ pub fn Keeper(comptime Heap: type) type {
             if (batch.newer) |newer| newer.older = batch.older else family.newest = batch.older;
             if (batch.older) |older| older.newer = batch.newer;
             family.batches -= 1;
+            family.batches_bytes -= batch.span_bytes;
         }
 
         fn filter(heap: *Heap, first: ?*Batch) void {
@@ -482,7 +484,7 @@ pub fn Keeper(comptime Heap: type) type {
                 const live = liveSlots(family);
                 all.live_slots += @floatFromInt(live);
                 live_bytes += live * Heap.slotBytes(class);
-                slots_bytes += family.batches * Heap.batchBytes(class);
+                slots_bytes += family.batches_bytes;
                 all.growths += asDouble(&family.growths);
                 all.lost_races += asDouble(&family.lost_races);
             }

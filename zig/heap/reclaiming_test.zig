@@ -534,7 +534,7 @@ test "after everything is freed nothing is left at the backend, metadata include
     const house = try House(Large).init(.{});
     defer house.deinit();
     var slots: [400][*]u8 = undefined;
-    for (&slots, 0..) |*slot, number| slot.* = house.heap.alloc(@intCast(number % 7), @as(usize, 1) << @intCast(number % 22), 0).?;
+    for (&slots, 0..) |*slot, number| slot.* = house.heap.alloc(@intCast(number % 7), @as(usize, 1) << @intCast(number % 21), 0).?;
     const figures = house.heap.figures();
     try testing.expectEqual(@as(f64, @floatFromInt(house.store.held_bytes)), figures.allocated_from_fallback);
     try testing.expect(figures.allocated_metadata > 0);
