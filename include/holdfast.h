@@ -413,6 +413,82 @@ HF_STATIC_ASSERT(sizeof(hf_global_options_t) == 16, "hf_global_options_t");
 HF_STATIC_ASSERT(offsetof(hf_global_options_t, region_bytes) == 0, "hf_global_options_t.region_bytes");
 HF_STATIC_ASSERT(offsetof(hf_global_options_t, limit_bytes) == 8, "hf_global_options_t.limit_bytes");
 
+/* Figures of a global allocator beside those of its pool. */
+typedef struct hf_global_stats_t {
+  /* Slots in use, those of native callers among them. */
+  double slots_live;
+  /* Slots that its slabs have. */
+  double slots_capacity;
+  /* Bytes of the slots in use, rounded to their classes. */
+  double slots_live_bytes;
+  /* Bytes of runs of pages in use. */
+  double pages_bytes;
+  /* Slabs. */
+  double slabs;
+  /* Slabs without a slot in use, kept by their threads for a while. */
+  double slabs_empty;
+  /* Bytes of the slabs. */
+  double slabs_bytes;
+  /* Slabs whose thread has ended, not adopted yet. */
+  double slabs_orphaned;
+  /* Bytes that can be leased, metadata excluded. */
+  double managed_bytes;
+  /* Most bytes of pages taken at once since the start or `global_reset_peak`. */
+  double peak_bytes;
+  /* Longest run of free pages, in bytes. */
+  double largest_free_run_bytes;
+  /* Sections. */
+  double sections;
+  /* Frees by other threads than the slab's. */
+  double remote_frees;
+  /* Double frees that were found after the call. */
+  double late_double_frees;
+  /* Slabs of ended threads that others took over. */
+  double adoptions;
+  /* Times that a thread had no slot at hand. */
+  double refills;
+  /* Requests of pages refused. */
+  double refusals;
+} hf_global_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_global_stats_t) == 136, "hf_global_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slots_live) == 0, "hf_global_stats_t.slots_live");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slots_capacity) == 8, "hf_global_stats_t.slots_capacity");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slots_live_bytes) == 16, "hf_global_stats_t.slots_live_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, pages_bytes) == 24, "hf_global_stats_t.pages_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slabs) == 32, "hf_global_stats_t.slabs");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slabs_empty) == 40, "hf_global_stats_t.slabs_empty");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slabs_bytes) == 48, "hf_global_stats_t.slabs_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, slabs_orphaned) == 56, "hf_global_stats_t.slabs_orphaned");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, managed_bytes) == 64, "hf_global_stats_t.managed_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, peak_bytes) == 72, "hf_global_stats_t.peak_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, largest_free_run_bytes) == 80, "hf_global_stats_t.largest_free_run_bytes");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, sections) == 88, "hf_global_stats_t.sections");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, remote_frees) == 96, "hf_global_stats_t.remote_frees");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, late_double_frees) == 104, "hf_global_stats_t.late_double_frees");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, adoptions) == 112, "hf_global_stats_t.adoptions");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, refills) == 120, "hf_global_stats_t.refills");
+HF_STATIC_ASSERT(offsetof(hf_global_stats_t, refusals) == 128, "hf_global_stats_t.refusals");
+
+/* One section of a global allocator. */
+typedef struct hf_section_stats_t {
+  /* First address that can be leased. */
+  double address;
+  /* Bytes that can be leased. */
+  double bytes;
+  /* Bytes of its free pages. */
+  double free_bytes;
+  /* 1: below 4 GiB, kept for requests that must be. */
+  uint32_t low;
+  /* Always 0. */
+  uint32_t reserved;
+} hf_section_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_section_stats_t) == 32, "hf_section_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_section_stats_t, address) == 0, "hf_section_stats_t.address");
+HF_STATIC_ASSERT(offsetof(hf_section_stats_t, bytes) == 8, "hf_section_stats_t.bytes");
+HF_STATIC_ASSERT(offsetof(hf_section_stats_t, free_bytes) == 16, "hf_section_stats_t.free_bytes");
+HF_STATIC_ASSERT(offsetof(hf_section_stats_t, low) == 24, "hf_section_stats_t.low");
+HF_STATIC_ASSERT(offsetof(hf_section_stats_t, reserved) == 28, "hf_section_stats_t.reserved");
+
 /* How a reclaiming allocator is made. */
 typedef struct hf_reclaiming_options_t {
   /* Longest slot: 4096 or 2097152; 0: 4096. */
@@ -626,6 +702,24 @@ double hf_global_create(uint32_t thread, const hf_global_options_t *options);
 
 /* The number of the global allocator that the process shares; made at first use. Any thread. */
 uint32_t hf_global_shared(void);
+
+/* Leases `count` whole pages at a multiple of 2^`align_log2` bytes (0: a page), with `low` 1 below
+ * 4 GiB. Fills the block. Answers a handle or a Status: OUT_OF_RANGE, LIMIT, OUT_OF_MEMORY, CLOSED,
+ * FOREIGN (`pool` is no global allocator), FORKED. */
+double hf_global_pages(uint32_t thread, uint32_t pool, double count, uint32_t align_log2, uint32_t low);
+
+/* Adds a section of `bytes`, rounded up to 2 MiB; with `low` 1 at addresses below 4 GiB. It stays
+ * until the allocator is closed. OUT_OF_RANGE, OUT_OF_MEMORY, LIMIT (sections), CLOSED, FORKED. */
+hf_status_t hf_global_add_region(uint32_t thread, uint32_t pool, double bytes, uint32_t low);
+
+/* Reads section `index`, by address. OUT_OF_RANGE: there is none of that index. CLOSED. Any thread. */
+hf_status_t hf_global_section(uint32_t pool, uint32_t index, hf_section_stats_t *out);
+
+/* Reads a global allocator's own figures, without a system call. CLOSED. Any thread. */
+hf_status_t hf_global_stats(uint32_t pool, hf_global_stats_t *out);
+
+/* Begins a new peak at what is taken now. CLOSED. Any thread. */
+hf_status_t hf_global_reset_peak(uint32_t pool);
 
 /* Memory without a handle, owned by the caller: `bytes` at a multiple of `alignment` (0: 16). Null
  * if there is none; the block says why. */

@@ -7,13 +7,15 @@
  * Leases that are locked, populated, alias or of special pages own whole pages, whatever their size.
  * All Workers reach the allocator by its pool; an object of this class stays in its realm.
  */
-import { layouts } from "./abi.gen.ts";
+import { layouts, OPTION_ALIGN_SHIFT, Status } from "./abi.gen.ts";
 import { callError, keep, symbols, thread } from "./binding.ts";
-import { type Caller, invalidArgType } from "./errors.ts";
-import { writeFigures } from "./figures.ts";
-import type { Handle } from "./handle.ts";
-import { count } from "./options.ts";
+import { type Caller, invalidArgType, outOfRange } from "./errors.ts";
+import { type Figures, readFigures, writeFigures } from "./figures.ts";
+import { type Handle, wrapLeased } from "./handle.ts";
+import { count, optionBits } from "./options.ts";
 import { type PoolFigures, PoolOwner } from "./pool_owner.ts";
+import { recover } from "./recover.ts";
+import { checkInteger } from "./view.ts";
 
 export interface GlobalAllocatorOptions {
   /** Bytes of the sections that are taken from the system, rounded up to 2 MiB. */
@@ -27,7 +29,20 @@ export interface GlobalAllocatorToken {
   readonly globalAllocator: number;
 }
 
-export interface GlobalAllocatorStats extends PoolFigures {}
+/** Figures of a global allocator: its pool's and its own. */
+export interface GlobalAllocatorStats extends PoolFigures, Figures<typeof layouts.GlobalStats> {}
+
+/** One section: memory that the allocator divides. */
+export interface GlobalAllocatorSection {
+  /** First address that can be leased. */
+  address: number;
+  /** Bytes that can be leased. */
+  byteLength: number;
+  /** Bytes of free pages. */
+  freeBytes: number;
+  /** Below 4 GiB, and kept for `allocPagesLow` as long as other sections can serve. */
+  low: boolean;
+}
 
 class GlobalAllocatorObject extends PoolOwner {
   constructor(options?: GlobalAllocatorOptions) {
@@ -71,6 +86,62 @@ class GlobalAllocatorObject extends PoolOwner {
     return this.renew(handle, byteLength, this.realloc);
   }
 
+  /**
+   * Takes a section from the system now, of `byteLength` rounded up to 2 MiB; with `low` at addresses
+   * below 4 GiB, for `allocPagesLow`. It stays until the allocator is closed. LIMIT: 8 were added.
+   */
+  addRegion(byteLength: number, options?: { low?: boolean }): void {
+    checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.addRegion);
+    const low = options?.low ? 1 : 0;
+    const status = symbols.hf_global_add_region(thread, this.id, byteLength, low);
+    if (status < Status.ok) throw callError(status, "GlobalAllocator.addRegion", this.addRegion);
+  }
+
+  /** Leases `count` whole zero-filled pages; `align` is a power of two in bytes, default a page. */
+  allocPages(count: number, align?: number): Handle {
+    return this.#pages(count, align, 0, "GlobalAllocator.allocPages", this.allocPages);
+  }
+
+  /** The same at addresses below 4 GiB: from sections added with `low`, else OUT_OF_MEMORY. */
+  allocPagesLow(count: number, align?: number): Handle {
+    return this.#pages(count, align, 1, "GlobalAllocator.allocPagesLow", this.allocPagesLow);
+  }
+
+  #pages(
+    pages: number,
+    align: number | undefined,
+    low: number,
+    operation: string,
+    caller: Caller,
+  ): Handle {
+    checkInteger("count", pages, Number.MAX_SAFE_INTEGER, caller);
+    if (pages === 0) throw outOfRange("count", "at least 1", pages, caller);
+    const bits = align === undefined ? 0 : optionBits({ align }, caller);
+    const log2 = bits >> OPTION_ALIGN_SHIFT;
+    const attempt = () => symbols.hf_global_pages(thread, this.id, pages, log2, low) as number;
+    const id = recover(attempt(), attempt);
+    if (id < 0) throw callError(id, operation, caller);
+    return wrapLeased(id, this.handles);
+  }
+
+  /** The sections, by address. */
+  sections(): GlobalAllocatorSection[] {
+    const out = new Uint8Array(layouts.SectionStats.size);
+    const sections: GlobalAllocatorSection[] = [];
+    for (let index = 0; ; index++) {
+      const status = symbols.hf_global_section(this.id, index, out);
+      if (status === Status.out_of_range) return sections;
+      if (status < Status.ok) throw callError(status, "GlobalAllocator.sections", this.sections);
+      const { address, bytes, freeBytes, low } = readFigures(layouts.SectionStats, out);
+      sections.push({ address, byteLength: bytes, freeBytes, low: low === 1 });
+    }
+  }
+
+  /** Bytes that can be leased, metadata excluded. */
+  get managedBytes(): number {
+    return this.#own(this.stats).managedBytes;
+  }
+
   /** Sum of the lengths of live leases. */
   get allocatedBytes(): number {
     return this.poolFigures(this.stats).allocatedBytes;
@@ -78,7 +149,20 @@ class GlobalAllocatorObject extends PoolOwner {
 
   /** Figures of the allocator; no system call is made. */
   stats(): GlobalAllocatorStats {
-    return this.poolFigures(this.stats);
+    return { ...this.poolFigures(this.stats), ...this.#own(this.stats) };
+  }
+
+  /** Lets `peakBytes` begin anew. */
+  resetPeak(): void {
+    const status = symbols.hf_global_reset_peak(this.id);
+    if (status < Status.ok) throw callError(status, "GlobalAllocator.resetPeak", this.resetPeak);
+  }
+
+  #own(caller: Caller): Figures<typeof layouts.GlobalStats> {
+    const out = new Uint8Array(layouts.GlobalStats.size);
+    const status = symbols.hf_global_stats(this.id, out);
+    if (status < Status.ok) throw callError(status, "GlobalAllocator.stats", caller);
+    return readFigures(layouts.GlobalStats, out);
   }
 }
 

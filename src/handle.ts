@@ -107,6 +107,11 @@ type RenewLease = (
 
 let renewLease: RenewLease;
 
+/** The Handle of a lease that the block describes; for owners that lease by a call of their own. */
+type WrapLease = (id: number, owner: HandleSet | null) => HandleObject;
+
+let wrapLease: WrapLease;
+
 class HandleObject implements Disposable {
   #id: number;
   #address: number;
@@ -184,6 +189,14 @@ class HandleObject implements Disposable {
   }
 
   static {
+    wrapLease = (id, owner) => {
+      const byteLength = block[BLOCK_BYTE_LENGTH] as number;
+      const handle = new HandleObject(id, block[BLOCK_ADDRESS] as number, byteLength, owner);
+      remember(handle, byteLength);
+      if (reports.every !== 0) sampleLease(handle, byteLength, wrapLease);
+      return handle;
+    };
+
     renewLease = (handle, pool, byteLength, operation, owner, caller) => {
       if (!(handle instanceof HandleObject)) {
         throw invalidArgType("handle", "a Handle", handle, caller);
@@ -685,10 +698,16 @@ function moved(operation: string, caller?: Caller): Error {
   return holdfastError("BUSY", operation, { message }, caller);
 }
 
-const kept = keep("handle", () => ({ Handle: HandleObject, lease: makeLease, renew: renewLease }));
+const kept = keep("handle", () => ({
+  Handle: HandleObject,
+  lease: makeLease,
+  renew: renewLease,
+  wrap: wrapLease,
+}));
 
 /** A lease on memory; made by `alloc` and the pools. */
 export type Handle = HandleObject;
 export const Handle = kept.Handle as typeof HandleObject;
 export const lease = kept.lease;
 export const renew = kept.renew;
+export const wrapLeased = kept.wrap;

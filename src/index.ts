@@ -3,6 +3,7 @@ export { alloc, allocUnsafe, type HoldfastStats, libraryPath, stats, trim } from
 export { HoldfastError } from "./errors.ts";
 export {
   GlobalAllocator,
+  type GlobalAllocatorSection,
   type GlobalAllocatorOptions,
   type GlobalAllocatorStats,
   type GlobalAllocatorToken,

@@ -171,3 +171,61 @@ test("a small lease goes to another Worker by its token and comes back", async (
   expect(GlobalAllocator.shared.allocatedBytes).toBe(before);
   await worker.terminate();
 });
+
+test("pages are exact, aligned as asked, and low where they must be", () => {
+  using allocator = new GlobalAllocator();
+  expect(() => allocator.allocPagesLow(1)).toThrow(
+    expect.objectContaining({ code: "ERR_HOLDFAST_OUT_OF_MEMORY" }),
+  );
+  expect(allocator.sections()).toEqual([]);
+  allocator.addRegion(5 * 2 ** 20, { low: true });
+  const [low] = allocator.sections();
+  expect(low).toMatchObject({ low: true });
+  expect(low?.byteLength).toBeGreaterThan(5 * 2 ** 20);
+  expect((low?.address ?? 0) + (low?.byteLength ?? 0)).toBeLessThanOrEqual(2 ** 32);
+  const pages = allocator.allocPages(5);
+  expect(pages.byteLength).toBe(5 * 4096);
+  expect(pages.capacity).toBe(5 * 4096);
+  expect(pages.address).toBeGreaterThan(2 ** 32);
+  pages.bytes.fill(1);
+  const aligned = allocator.allocPages(3, 65536);
+  expect(aligned.address % 65536).toBe(0);
+  const inLow = allocator.allocPagesLow(7, 8192);
+  expect(inLow.address % 8192).toBe(0);
+  expect(inLow.address + inLow.byteLength).toBeLessThanOrEqual(2 ** 32);
+  expect(inLow.bytes.every((byte) => byte === 0)).toBe(true);
+  expect(allocator.managedBytes).toBe(
+    allocator.sections().reduce((sum, section) => sum + section.byteLength, 0),
+  );
+  for (const handle of [pages, aligned, inLow]) handle.free();
+  allocator.trim();
+  expect(allocator.sections().map((section) => section.low)).toEqual([true]);
+  expect(() => allocator.allocPages(0)).toThrow(
+    expect.objectContaining({ code: "ERR_OUT_OF_RANGE" }),
+  );
+  expect(() => allocator.allocPages(1, 3)).toThrow(
+    expect.objectContaining({ code: "ERR_OUT_OF_RANGE" }),
+  );
+  expect(() => allocator.addRegion(0)).toThrow(
+    expect.objectContaining({ code: "ERR_OUT_OF_RANGE" }),
+  );
+});
+
+test("the figures tell slots, slabs and peak; after a trim nothing is held", () => {
+  using allocator = new GlobalAllocator();
+  const handles = Array.from({ length: 1000 }, () => allocator.alloc(48));
+  const full = allocator.stats();
+  expect(full.slotsLive).toBe(1000);
+  expect(full.slotsLiveBytes).toBeGreaterThanOrEqual(48_000);
+  expect(full.slotsCapacity).toBeGreaterThanOrEqual(1000);
+  expect(full.slabs).toBeGreaterThan(0);
+  expect(full.peakBytes).toBeGreaterThan(0);
+  for (const handle of handles) handle.free();
+  expect(allocator.trim()).toBeGreaterThan(0);
+  const empty = allocator.stats();
+  expect(empty.slotsLive).toBe(0);
+  expect(empty.sections).toBe(0);
+  expect(allocator.trim()).toBe(0);
+  allocator.resetPeak();
+  expect(allocator.stats().peakBytes).toBe(0);
+});

@@ -93,6 +93,10 @@ pub const PoolStats = engine.PoolStats;
 pub const Stats = engine.Stats;
 /// How a global allocator is made.
 pub const GlobalOptions = engine.GlobalOptions;
+/// Figures of a global allocator beside those of its pool.
+pub const GlobalStats = engine.GlobalStats;
+/// One section of a global allocator.
+pub const SectionStats = engine.SectionStats;
 /// How a reclaiming allocator is made.
 pub const ReclaimingOptions = engine.ReclaimingOptions;
 /// How a small heap over a native reservation is made.
@@ -356,6 +360,34 @@ pub fn global_create(thread: u32, options: *const GlobalOptions) callconv(.c) f6
 /// The number of the global allocator that the process shares; made at first use. Any thread.
 pub fn global_shared() callconv(.c) u32 {
     return engine.instance.globalShared();
+}
+
+/// Leases `count` whole pages at a multiple of 2^`align_log2` bytes (0: a page), with `low` 1 below
+/// 4 GiB. Fills the block. Answers a handle or a Status: OUT_OF_RANGE, LIMIT, OUT_OF_MEMORY, CLOSED,
+/// FOREIGN (`pool` is no global allocator), FORKED.
+pub fn global_pages(thread: u32, pool: u32, count: f64, align_log2: u32, low: u32) callconv(.c) f64 {
+    return engine.instance.globalPages(thread, pool, count, align_log2, low != 0);
+}
+
+/// Adds a section of `bytes`, rounded up to 2 MiB; with `low` 1 at addresses below 4 GiB. It stays
+/// until the allocator is closed. OUT_OF_RANGE, OUT_OF_MEMORY, LIMIT (sections), CLOSED, FORKED.
+pub fn global_add_region(thread: u32, pool: u32, bytes: f64, low: u32) callconv(.c) Status {
+    return engine.instance.globalAddRegion(thread, pool, bytes, low != 0);
+}
+
+/// Reads section `index`, by address. OUT_OF_RANGE: there is none of that index. CLOSED. Any thread.
+pub fn global_section(pool: u32, index: u32, out: *SectionStats) callconv(.c) Status {
+    return engine.instance.globalSection(pool, index, out);
+}
+
+/// Reads a global allocator's own figures, without a system call. CLOSED. Any thread.
+pub fn global_stats(pool: u32, out: *GlobalStats) callconv(.c) Status {
+    return engine.instance.globalStats(pool, out);
+}
+
+/// Begins a new peak at what is taken now. CLOSED. Any thread.
+pub fn global_reset_peak(pool: u32) callconv(.c) Status {
+    return engine.instance.globalResetPeak(pool);
 }
 
 /// Memory without a handle, owned by the caller: `bytes` at a multiple of `alignment` (0: 16). Null

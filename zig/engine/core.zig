@@ -128,6 +128,8 @@ pub fn Engine(comptime Os: type) type {
             layer_memory: [layer_file.kinds]?[*]u8 = @splat(null),
             /// When the background saw the slot closed, for a layer that others may still be inside.
             closed_ns: Sync.Atomic(u64) = .init(0),
+            /// Sections that were asked for, to be given back after the layer's end.
+            added: [layered_file.added_max]layered_file.Added = @splat(.{}),
             /// When the background last saw that something of the layer ages.
             aged_ns: u64 = 0,
         };
@@ -217,7 +219,7 @@ pub fn Engine(comptime Os: type) type {
         pub fn deinit(self: *Self) void {
             self.clock.stop(self);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                slot.layer.deinit();
+                if (slot.layer != .none) layered.close(self, slot);
                 pool.deinit();
                 self.table.release(@ptrCast(pool), @sizeOf(Pool));
                 inline for (1..layer_file.kinds + 1) |kind| if (slot.layer_memory[kind - 1]) |memory|
@@ -1185,6 +1187,26 @@ pub fn Engine(comptime Os: type) type {
             return layered.create(self, .global, pool, .{ .region_bytes = region_bytes });
         }
 
+        pub fn globalPages(self: *Self, thread: u32, id: u32, count: f64, align_log2: u32, low: bool) f64 {
+            return layered.globalPages(self, thread, id, integer(count) orelse return status(.out_of_range), align_log2, low);
+        }
+
+        pub fn globalAddRegion(self: *Self, thread: u32, id: u32, bytes: f64, low: bool) Status {
+            return layered.globalAddRegion(self, thread, id, integer(bytes) orelse return .out_of_range, low);
+        }
+
+        pub fn globalSection(self: *Self, id: u32, index: u32, out: *types.SectionStats) Status {
+            return layered.globalSection(self, id, index, out);
+        }
+
+        pub fn globalStats(self: *Self, id: u32, out: *types.GlobalStats) Status {
+            return layered.globalStats(self, id, out);
+        }
+
+        pub fn globalResetPeak(self: *Self, id: u32) Status {
+            return layered.globalResetPeak(self, id);
+        }
+
         /// The options of a pool under a layer; null if the bound is no number of bytes.
         fn limited(limit_bytes: f64) ?heap.Options {
             if (limit_bytes <= 0) return .{};
@@ -1356,7 +1378,7 @@ pub fn Engine(comptime Os: type) type {
             }
             self.layers.acquire();
             defer self.layers.release();
-            if (slot.layer != .none) layered.close(slot);
+            if (slot.layer != .none) layered.close(self, slot);
             return true;
         }
 

@@ -31,6 +31,8 @@ pub const PoolStats = types.PoolStats;
 pub const Stats = types.Stats;
 pub const EngineInfo = types.EngineInfo;
 pub const GlobalOptions = types.GlobalOptions;
+pub const GlobalStats = types.GlobalStats;
+pub const SectionStats = types.SectionStats;
 pub const ReclaimingOptions = types.ReclaimingOptions;
 pub const SmallOptions = types.SmallOptions;
 

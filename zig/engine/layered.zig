@@ -9,6 +9,7 @@
 
 const std = @import("std");
 const ds = @import("../ds/ds.zig");
+const os = @import("../os/os.zig");
 const regions = @import("../region/region.zig");
 const heap = @import("../heap/heap.zig");
 const types = @import("types.zig");
@@ -19,6 +20,11 @@ const Status = types.Status;
 const none = regions.none;
 const minus_one: u64 = std.math.maxInt(u64);
 const align_default = 16;
+
+/// Sections that a program may add to one global allocator.
+pub const added_max = 8;
+
+pub const Added = struct { ptr: ?[*]u8 = null, bytes: usize = 0, low: bool = false };
 
 pub fn Layered(comptime E: type) type {
     const Pool = E.Pool;
@@ -250,10 +256,125 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// The layer of a closed slot of which nothing is leased goes: its regions to the pool.
-        pub fn close(slot: *Slot) void {
+        pub fn close(self: *E, slot: *Slot) void {
             const layer = slot.layer;
             slot.layer = .none;
             layer.deinit();
+            for (&slot.added) |*added| {
+                if (added.ptr) |ptr| giveAdded(self, slot.pool.load(.acquire, .pool).?, ptr, added.*);
+                added.* = .{};
+            }
+        }
+
+        // ---- the global allocator
+
+        pub fn globalPages(self: *E, thread_index: u32, id: u32, pages: usize, align_log2: u32, low: bool) f64 {
+            const slot = &self.pools[id & (E.pools_count - 1)];
+            const thread = self.threadAt(thread_index) orelse
+                return E.status(if (self.alive.* == 0) .forked else .foreign);
+            const pool = self.poolOf(id) orelse return E.status(.closed);
+            const layer = layerOf(self, .global, id) orelse return E.status(.foreign);
+            const page_bytes = L.Global.page_bytes;
+            const bytes = std.math.mul(usize, pages, page_bytes) catch return E.status(.out_of_range);
+            if (pages == 0 or align_log2 > 30) return E.status(.out_of_range);
+            const alignment = @max(page_bytes, @as(usize, 1) << @intCast(align_log2));
+            const index = self.handles.claim(&thread.handles) orelse {
+                thread.block[w.bound] = E.handles_count;
+                return E.status(.limit);
+            };
+            const ptr = (if (low) layer.allocPagesLow(pages, alignment) else layer.allocPages(thread_index, pages, alignment)) orelse {
+                self.handles.recycle(&thread.handles, index);
+                if (!low) return E.status(refusal(pool, thread_index, thread, bytes));
+                clearFailure(thread, bytes);
+                return E.status(.out_of_memory);
+            };
+            return publish(self, thread_index, thread, slot, pool, index, ptr, bytes, w.option_zero);
+        }
+
+        fn clearFailure(thread: *E.Thread, requested: usize) void {
+            for ([_]usize{ w.errno, w.system_call, w.bound, w.current }) |word| thread.block[word] = 0;
+            thread.block[w.requested] = @floatFromInt(requested);
+        }
+
+        pub fn globalAddRegion(self: *E, thread_index: u32, id: u32, wanted: usize, low: bool) Status {
+            const slot = &self.pools[id & (E.pools_count - 1)];
+            const thread = self.threadAt(thread_index) orelse return if (self.alive.* == 0) .forked else .foreign;
+            const pool = self.poolOf(id) orelse return .closed;
+            const layer = layerOf(self, .global, id) orelse return .foreign;
+            if (wanted == 0 or wanted > 1 << 46) return .out_of_range;
+            const bytes = std.mem.alignForward(usize, wanted, regions.unit_bytes);
+            const place = reserveAdded(self, slot) orelse {
+                thread.block[w.bound] = added_max;
+                return .limit;
+            };
+            var errno: u16 = 0;
+            const ptr = if (low)
+                E.System.reserveLow(bytes, &errno)
+            else if (heap.PoolBackend(Pool).of(pool).take(thread_index, bytes, regions.unit_bytes)) |span| span.ptr else null;
+            const memory = ptr orelse {
+                place.* = .{};
+                if (!low) return refusal(pool, thread_index, thread, bytes);
+                clearFailure(thread, bytes);
+                thread.block[w.errno] = @floatFromInt(errno);
+                thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.mmap));
+                return .out_of_memory;
+            };
+            place.ptr = memory;
+            place.bytes = bytes;
+            place.low = low;
+            layer.addRegion(memory[0..bytes], .{ .low = low, .zeroed = low }) catch |err| {
+                giveAdded(self, pool, memory, place.*);
+                place.* = .{};
+                return switch (err) {
+                    error.TooManySections => .limit,
+                    else => .out_of_range,
+                };
+            };
+            return .ok;
+        }
+
+        fn reserveAdded(self: *E, slot: *Slot) ?*Added {
+            self.layers.acquire();
+            defer self.layers.release();
+            for (&slot.added) |*added| {
+                if (added.bytes != 0) continue;
+                added.bytes = 1;
+                return added;
+            }
+            return null;
+        }
+
+        fn giveAdded(self: *E, pool: *Pool, ptr: [*]u8, added: Added) void {
+            _ = self;
+            // Refused: the system keeps the addresses; there is nothing left to try.
+            if (added.low) _ = E.System.unmap(ptr, added.bytes) else heap.PoolBackend(Pool).of(pool).give(null, ptr, added.bytes, regions.unit_bytes);
+        }
+
+        pub fn globalSection(self: *E, id: u32, index: u32, out: *types.SectionStats) Status {
+            const layer = layerOf(self, .global, id) orelse return .closed;
+            const section = layer.buddy.sectionFigures(index) orelse return .out_of_range;
+            out.* = .{
+                .address = @floatFromInt(section.address),
+                .bytes = @floatFromInt(section.bytes),
+                .free_bytes = @floatFromInt(@as(u64, section.free_pages) * L.Global.page_bytes),
+                .low = @intFromBool(section.low),
+                .reserved = 0,
+            };
+            return .ok;
+        }
+
+        pub fn globalStats(self: *E, id: u32, out: *types.GlobalStats) Status {
+            self.layers.acquire();
+            defer self.layers.release();
+            const layer = layerOf(self, .global, id) orelse return .closed;
+            const now = layer.figures();
+            inline for (@typeInfo(types.GlobalStats).@"struct".fields) |field| @field(out, field.name) = @field(now, field.name);
+            return .ok;
+        }
+
+        pub fn globalResetPeak(self: *E, id: u32) Status {
+            (layerOf(self, .global, id) orelse return .closed).resetPeak();
+            return .ok;
         }
 
         // ---- the face without handles

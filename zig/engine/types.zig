@@ -253,6 +253,58 @@ pub const GlobalOptions = extern struct {
     limit_bytes: f64,
 };
 
+/// Figures of a global allocator beside those of its pool.
+pub const GlobalStats = extern struct {
+    /// Slots in use, those of native callers among them.
+    slots_live: f64,
+    /// Slots that its slabs have.
+    slots_capacity: f64,
+    /// Bytes of the slots in use, rounded to their classes.
+    slots_live_bytes: f64,
+    /// Bytes of runs of pages in use.
+    pages_bytes: f64,
+    /// Slabs.
+    slabs: f64,
+    /// Slabs without a slot in use, kept by their threads for a while.
+    slabs_empty: f64,
+    /// Bytes of the slabs.
+    slabs_bytes: f64,
+    /// Slabs whose thread has ended, not adopted yet.
+    slabs_orphaned: f64,
+    /// Bytes that can be leased, metadata excluded.
+    managed_bytes: f64,
+    /// Most bytes of pages taken at once since the start or `global_reset_peak`.
+    peak_bytes: f64,
+    /// Longest run of free pages, in bytes.
+    largest_free_run_bytes: f64,
+    /// Sections.
+    sections: f64,
+    /// Frees by other threads than the slab's.
+    remote_frees: f64,
+    /// Double frees that were found after the call.
+    late_double_frees: f64,
+    /// Slabs of ended threads that others took over.
+    adoptions: f64,
+    /// Times that a thread had no slot at hand.
+    refills: f64,
+    /// Requests of pages refused.
+    refusals: f64,
+};
+
+/// One section of a global allocator.
+pub const SectionStats = extern struct {
+    /// First address that can be leased.
+    address: f64,
+    /// Bytes that can be leased.
+    bytes: f64,
+    /// Bytes of its free pages.
+    free_bytes: f64,
+    /// 1: below 4 GiB, kept for requests that must be.
+    low: u32,
+    /// Always 0.
+    reserved: u32,
+};
+
 /// How a reclaiming allocator is made.
 pub const ReclaimingOptions = extern struct {
     /// Longest slot: 4096 or 2097152; 0: 4096.

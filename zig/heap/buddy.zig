@@ -151,6 +151,7 @@ pub fn Buddy(comptime options: Options) type {
             pages_count: u32,
             free_pages: u32,
             low: bool,
+            kept: bool,
             nonempty: u32,
             heads: [orders_count]u32,
             counts: [orders_count]u32,
@@ -319,6 +320,8 @@ pub fn Buddy(comptime options: Options) type {
             zeroed: bool = false,
             /// Kept for `allocLow` as long as other sections can serve.
             low: bool = false,
+            /// Stays also when no page of it is taken, until `removeRegion` names it.
+            kept: bool = false,
         };
 
         /// Manages `memory` too, from now on; all of it belongs to the buddy until `removeRegion`.
@@ -344,6 +347,7 @@ pub fn Buddy(comptime options: Options) type {
                 .pages_count = layout.pages_count,
                 .free_pages = 0,
                 .low = region.low,
+                .kept = region.kept,
                 .nonempty = 0,
                 .heads = @splat(no_page),
                 .counts = @splat(0),
@@ -392,14 +396,14 @@ pub fn Buddy(comptime options: Options) type {
             return @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start];
         }
 
-        /// Gives back a region of which no page is taken; null: there is none.
+        /// Gives back a region of which no page is taken and that is not kept; null: there is none.
         pub fn removeEmpty(buddy: *Self) ?[]u8 {
             while (true) {
                 const base = blk: {
                     buddy.lock.lock();
                     defer buddy.lock.unlock();
                     for (buddy.turns[0..buddy.turns_count]) |section| {
-                        if (section.free_pages == section.pages_count) break :blk section.base;
+                        if (section.free_pages == section.pages_count and !section.kept) break :blk section.base;
                     }
                     return null;
                 };
@@ -409,13 +413,16 @@ pub fn Buddy(comptime options: Options) type {
         }
 
         /// A region, whatever is taken of it, for the end of everything.
-        pub fn anyRegion(buddy: *Self) ?[]u8 {
+        pub fn anyRegion(buddy: *Self) ?struct { memory: []u8, kept: bool } {
             buddy.lock.lock();
             defer buddy.lock.unlock();
             if (buddy.extents_count == 0) return null;
             buddy.extents_count -= 1;
             const extent = buddy.extents[buddy.extents_count];
-            return @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start];
+            return .{
+                .memory = @as([*]u8, @ptrFromInt(extent.start))[0 .. extent.end - extent.start],
+                .kept = if (extent.section) |section| section.kept else true,
+            };
         }
 
         /// `count` pages at a multiple of `alignment` bytes (0: a page). `tag` comes back from
@@ -426,14 +433,38 @@ pub fn Buddy(comptime options: Options) type {
             alignment: usize,
             tag: u16,
         ) AllocError![*]align(page_bytes) u8 {
+            return buddy.allocAmong(count, alignment, tag, true);
+        }
+
+        /// The same, but not from sections that are kept for low requests. For callers who can add
+        /// another section before they use those up.
+        pub fn allocSparing(
+            buddy: *Self,
+            count: usize,
+            alignment: usize,
+            tag: u16,
+        ) AllocError![*]align(page_bytes) u8 {
+            return buddy.allocAmong(count, alignment, tag, false);
+        }
+
+        fn allocAmong(
+            buddy: *Self,
+            count: usize,
+            alignment: usize,
+            tag: u16,
+            low_too: bool,
+        ) AllocError![*]align(page_bytes) u8 {
             const wish: Wish = try .of(count, alignment);
             buddy.lock.lock();
             defer buddy.lock.unlock();
-            for (buddy.turns[0..buddy.turns_count]) |section| {
+            var sections = buddy.turns[0..buddy.turns_count];
+            // Low ones come last.
+            while (!low_too and sections.len != 0 and sections[sections.len - 1].low) sections.len -= 1;
+            for (sections) |section| {
                 const block = takeFirst(section, wish, tag) orelse continue;
                 return buddy.takenLocked(section, block);
             }
-            for (buddy.turns[0..buddy.turns_count]) |section| {
+            for (sections) |section| {
                 const block = takeBeside(section, wish, tag) orelse continue;
                 return buddy.takenLocked(section, block);
             }

@@ -195,8 +195,8 @@ pub fn Global(comptime config: Config) type {
         pub fn deinit(self: *Self) void {
             if (!self.isReady()) return;
             if (self.backend) |backend| {
-                while (self.buddy.anyRegion()) |memory| {
-                    backend.give(null, memory.ptr, memory.len, unit_bytes);
+                while (self.buddy.anyRegion()) |region| {
+                    if (!region.kept) backend.give(null, region.memory.ptr, region.memory.len, unit_bytes);
                 }
                 while (self.chunks) |chunk| {
                     self.chunks = chunk.next;
@@ -215,16 +215,20 @@ pub fn Global(comptime config: Config) type {
 
         pub const RegionOptions = struct { low: bool = false, zeroed: bool = false };
 
-        /// Manages `memory` too, while others allocate.
+        /// Manages `memory` of the caller too, while others allocate; it stays until the end.
         pub fn addRegion(self: *Self, memory: []u8, options: RegionOptions) RegionError!void {
             if (!self.isReady()) return error.NotInitialised;
+            return self.addSection(memory, options, true);
+        }
+
+        fn addSection(self: *Self, memory: []u8, options: RegionOptions, kept: bool) RegionError!void {
             {
                 self.lock.lock();
                 defer self.lock.unlock();
                 if (!self.map.addRegion(@intFromPtr(memory.ptr), memory.len)) return error.TooManySections;
             }
             errdefer self.map.removeRegion(@intFromPtr(memory.ptr));
-            try self.buddy.addRegion(memory, .{ .low = options.low, .zeroed = options.zeroed });
+            try self.buddy.addRegion(memory, .{ .low = options.low, .zeroed = options.zeroed, .kept = kept });
             _ = self.sections_bytes.fetchAdd(memory.len, .monotonic, .global_sections);
         }
 
@@ -742,12 +746,14 @@ pub fn Global(comptime config: Config) type {
 
         fn takeRun(self: *Self, thread: u32, count: usize, alignment: usize, tag: u16) ?[*]u8 {
             while (true) {
-                return self.buddy.alloc(count, alignment, tag) catch |wrong| {
+                return self.buddy.allocSparing(count, alignment, tag) catch |wrong| {
                     if (wrong != error.OutOfMemory) return null;
                     if (self.grow(thread, count, alignment, tag)) |grown| switch (grown) {
                         .added => continue,
                         .run => |run| return run,
-                    } else return null;
+                    }
+                    // Low memory is what is left.
+                    else return self.buddy.alloc(count, alignment, tag) catch null;
                 };
             }
         }
@@ -773,11 +779,11 @@ pub fn Global(comptime config: Config) type {
             };
             self.idle_ticks.store(0, .monotonic, .global_idle);
             // Another thread may have grown meanwhile: then this memory was taken for nothing.
-            if (self.buddy.alloc(count, alignment, tag)) |run| {
+            if (self.buddy.allocSparing(count, alignment, tag)) |run| {
                 backend.give(thread, span.ptr, span.bytes, unit_bytes);
                 return .{ .run = run };
             } else |_| {}
-            self.addRegion(span.ptr[0..span.bytes], .{}) catch {
+            self.addSection(span.ptr[0..span.bytes], .{}, false) catch {
                 backend.give(thread, span.ptr, span.bytes, unit_bytes);
                 return null;
             };
