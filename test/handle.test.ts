@@ -8,10 +8,17 @@ const sizes = [1, 15, 4096, 4097, 65536, MiB - 1, MiB, 2 * MiB, 3 * MiB + 5];
 
 describe("an allocation", () => {
   for (const size of sizes) {
-    test(`of ${size} bytes has exactly that length, and capacity in whole pages`, () => {
+    test(`of ${size} bytes has exactly that length, and capacity as its owner has`, () => {
+      using own = LargePool.shared.alloc(size);
+      expect(own.byteLength).toBe(size);
+      expect(own.capacity).toBe(Math.ceil(size / 4096) * 4096);
       using handle = alloc(size);
       expect(handle.byteLength).toBe(size);
-      expect(handle.capacity).toBe(Math.ceil(size / 4096) * 4096);
+      if (size > 2048) expect(handle.capacity).toBe(own.capacity);
+      // An object of a slab: at most 16 bytes or an eighth more.
+      expect(handle.capacity).toBeGreaterThanOrEqual(size);
+      if (size <= 2048)
+        expect(handle.capacity).toBeLessThanOrEqual(Math.max(size + 16, size * 1.125));
       expect(handle.bytes.length).toBe(size);
       expect(handle.bytes.buffer.byteLength).toBe(size);
       expect(handle.address % 16).toBe(0);
@@ -234,14 +241,16 @@ describe("resize()", () => {
   });
 
   test("within capacity stays in place", () => {
-    using handle = alloc(1000);
-    const { address } = handle;
-    handle.bytes.fill(7);
-    handle.resize(4000);
-    expect(handle.address).toBe(address);
-    handle.resize(10);
-    expect(handle.address).toBe(address);
-    expect(handle.bytes.every((byte) => byte === 7)).toBe(true);
+    for (const length of [1000, 3000]) {
+      using handle = alloc(length);
+      const { address, capacity } = handle;
+      handle.bytes.fill(7);
+      handle.resize(capacity);
+      expect(handle.address).toBe(address);
+      handle.resize(10);
+      expect(handle.address).toBe(address);
+      expect(handle.bytes.every((byte) => byte === 7)).toBe(true);
+    }
   });
 
   test("to and from no bytes", () => {

@@ -125,7 +125,7 @@ pub fn Clock(comptime Engine: type) type {
         /// Ticks the layer of an open slot. True while something of it ages, and for a second after: one
         /// that is emptied and filled again all the time must not wake the thread each time.
         fn tickLayer(engine: *Engine, slot: *Engine.PoolSlot, now: u64, interval: u64) bool {
-            if (slot.id.load(.acquire, .pool_id) == 0 or slot.layer == .none) return false;
+            if (slot.id.load(.acquire, .pool_id) == 0 or slot.layer_kind == .none) return false;
             if (Engine.layered.tick(engine, slot)) slot.aged_ns = now;
             return now -| slot.aged_ns < 10 * interval;
         }

@@ -66,7 +66,7 @@ pub fn Engine(comptime Os: type) type {
     return struct {
         table: Table = .{},
         handles: Handles = undefined,
-        handle_memory: []align(64) u8 = &.{},
+        handle_memory: ?[*]u8 = null,
         pools: [pools_max]PoolSlot = @splat(.{}),
         /// Records of threads: static, reused, made at start.
         threads: [*]Thread = undefined,
@@ -78,9 +78,8 @@ pub fn Engine(comptime Os: type) type {
         sleeper: heap.Sleeper(Sync) = undefined,
         clock: background.Clock(Self) = .{},
         state: Sync.Atomic(u32) = .init(uninitialised),
-        /// Reads 0 in a child made by fork.
-        alive: *const volatile u32 = &alive_always,
-        alive_page: ?[*]u8 = null,
+        /// A page that reads 0 in a child made by fork, where the system can do that.
+        alive: ?*const volatile u32 = null,
         pending_tokens: Sync.Atomic(u64) = .init(0),
         leaked_handles: Sync.Atomic(u64) = .init(0),
         /// Held by who takes a layer down, lets it age or looks at all of it.
@@ -104,7 +103,6 @@ pub fn Engine(comptime Os: type) type {
         const initialising = 1;
         const ready = 2;
         const failed = 3;
-        const alive_always: u32 = 1;
         /// Bits of an owner word that are the thread's index.
         const owner_index: u32 = heap.threads_max - 1;
         /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
@@ -122,8 +120,10 @@ pub fn Engine(comptime Os: type) type {
             generation: u32 = 0,
             /// Made once, then reused: a racing caller with an old number finds valid memory.
             pool: Sync.Atomic(?*Pool) = .init(null),
-            /// What serves small requests; set while the slot has no number, or before it is published.
-            layer: Layer = .none,
+            /// What serves small requests; set while the slot has no number, or before it is published. Not
+            /// as a union: that has undefined bytes, and the engine would lie in the library's file.
+            layer_kind: layer_file.Kind = .none,
+            layer_ptr: ?*anyopaque = null,
             /// Memory of each kind of layer that this slot has ever had.
             layer_memory: [layer_file.kinds]?[*]u8 = @splat(null),
             /// When the background saw the slot closed, for a layer that others may still be inside.
@@ -132,6 +132,18 @@ pub fn Engine(comptime Os: type) type {
             added: [layered_file.added_max]layered_file.Added = @splat(.{}),
             /// When the background last saw that something of the layer ages.
             aged_ns: u64 = 0,
+
+            pub inline fn layer(slot: *const PoolSlot) Layer {
+                return switch (slot.layer_kind) {
+                    .none => .none,
+                    inline else => |kind| @unionInit(Layer, @tagName(kind), @ptrCast(@alignCast(slot.layer_ptr))),
+                };
+            }
+
+            pub fn setLayer(slot: *PoolSlot, comptime kind: layer_file.Kind, ptr: ?*anyopaque) void {
+                slot.layer_ptr = ptr;
+                slot.layer_kind = kind;
+            }
         };
 
         pub const Thread = struct {
@@ -180,7 +192,7 @@ pub fn Engine(comptime Os: type) type {
                 self.table.deinit();
                 return false;
             };
-            self.handle_memory = @alignCast(memory[0..bytes]);
+            self.handle_memory = memory;
             const threads = self.table.metadata(threads_bytes) orelse {
                 self.table.release(memory, bytes);
                 self.table.deinit();
@@ -196,7 +208,7 @@ pub fn Engine(comptime Os: type) type {
             self.fronts = @ptrCast(@alignCast(fronts));
             var seed: [8]u8 = undefined;
             Os.random(&seed);
-            self.handles = .init(self.handle_memory, @bitCast(seed));
+            self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
             if (Os.barrierSetup()) ds.setHeavyFence(Os.barrier);
             self.sleeper = .{ .wake = wakeClock, .purges = &self.shared[0] };
             if (self == nativeInstance()) _ = Os.onThreadEnd(threadEnd);
@@ -209,8 +221,7 @@ pub fn Engine(comptime Os: type) type {
                     const word: *u32 = @ptrCast(@alignCast(page));
                     word.* = 1;
                     self.alive = word;
-                }
-                self.alive_page = page;
+                } else self.table.release(page, Os.pageBytes());
             };
             return true;
         }
@@ -219,18 +230,18 @@ pub fn Engine(comptime Os: type) type {
         pub fn deinit(self: *Self) void {
             self.clock.stop(self);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                if (slot.layer != .none) layered.close(self, slot);
+                if (slot.layer_kind != .none) layered.close(self, slot);
                 pool.deinit();
                 self.table.release(@ptrCast(pool), @sizeOf(Pool));
                 inline for (1..layer_file.kinds + 1) |kind| if (slot.layer_memory[kind - 1]) |memory|
                     self.table.release(memory, @sizeOf(Layer.Of(@enumFromInt(kind))));
             };
-            if (self.alive_page) |page| self.table.release(page, Os.pageBytes());
+            if (self.alive) |word| self.table.release(@ptrCast(@volatileCast(@constCast(word))), Os.pageBytes());
             if (self.state.load(.acquire, .engine_ready) == ready) {
                 self.table.release(@ptrCast(self.threads), threads_bytes);
                 self.table.release(@ptrCast(self.fronts), fronts_bytes);
             }
-            if (self.handle_memory.len != 0) self.table.release(self.handle_memory.ptr, self.handle_memory.len);
+            if (self.handle_memory) |memory| self.table.release(memory, Handles.bytesFor(handles_max));
             self.table.deinit();
             self.* = .{};
         }
@@ -238,7 +249,7 @@ pub fn Engine(comptime Os: type) type {
         /// Callbacks have no argument for the engine: they serve the process's own.
         fn nativeInstance() ?*Self {
             if (Os != os.Native) return null;
-            return &@import("engine.zig").instance;
+            return @import("engine.zig").instance;
         }
 
         fn threadEnd(value: usize) void {
@@ -286,7 +297,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
                 // Its objects first: they may give regions to the pool's cache of this thread.
-                slot.layer.threadEnded(index);
+                slot.layer().threadEnded(index);
                 pool.threadEnded(index);
             }
             self.handles.drain(&thread.handles);
@@ -313,6 +324,12 @@ pub fn Engine(comptime Os: type) type {
             if (index >= self.threads_top.load(.monotonic, .threads)) return null;
             const thread = &self.threads[index];
             return if (thread.attached.load(.monotonic, .thread_attached) == 1) thread else null;
+        }
+
+        /// Whether this process is a child of the one that the engine belongs to.
+        pub inline fn isForked(self: *const Self) bool {
+            const word = self.alive orelse return false;
+            return word.* == 0;
         }
 
         /// Whether the thread is attached; never in a forked child.
@@ -456,7 +473,7 @@ pub fn Engine(comptime Os: type) type {
         noinline fn allocSlow(self: *Self, thread_index: u32, pool_id: u32, bytes: f64, options: u32) f64 {
             if (layered.slotFor(self, pool_id, wholeOf(bytes), options)) |slot|
                 return layered.alloc(self, thread_index, slot, wholeOf(bytes), options);
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             const thread = self.threadAt(thread_index) orelse return status(.foreign);
             const size = integer(bytes) orelse return status(.out_of_range);
             const pool = self.poolOf(pool_id) orelse return status(.closed);
@@ -634,7 +651,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         noinline fn freeSlow(self: *Self, thread_index: u32, handle: f64) Status {
-            if (self.alive.* == 0) return .forked;
+            if (self.isForked()) return .forked;
             const number = handleFrom(handle) orelse return .foreign;
             if (self.threadAt(thread_index) == null) return .foreign;
             const freeing = self.handles.beginFree(number) catch |err| return switch (err) {
@@ -746,7 +763,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// An ArrayBuffer over a lease is gone.
         pub fn wrapDropped(self: *Self, context: usize) void {
-            if (self.alive.* == 0 or context == 0 or context > handles_max) return;
+            if (self.isForked() or context == 0 or context > handles_max) return;
             self.dropWrap(@intCast(context - 1));
         }
 
@@ -798,7 +815,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// Makes a parked lease of this thread live again: its memory, its length, a new handle.
         pub fn revive(self: *Self, thread: u32, pool_id: u32, handle: f64, options: u32) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             const number = handleFrom(handle) orelse return status(.foreign);
             const pool = self.poolOf(pool_id) orelse return status(.closed);
             if (!pool.options.enabled) return status(.disabled);
@@ -841,7 +858,7 @@ pub fn Engine(comptime Os: type) type {
         /// An alias ArrayBuffer is gone. Context: epoch of the region when it was made times 2^24,
         /// plus the region's index, plus one.
         pub fn regionDropped(self: *Self, context: usize) void {
-            if (self.alive.* == 0 or context == 0) return;
+            if (self.isForked() or context == 0) return;
             const index: u32 = @intCast((context - 1) & none);
             const made: u32 = @intCast((context - 1) >> 24 & regions.epoch_mask);
             if (!self.table.known(index)) return;
@@ -901,7 +918,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn resize(self: *Self, thread_index: u32, handle: f64, bytes: f64) Status {
-            if (self.alive.* == 0) return .forked;
+            if (self.isForked()) return .forked;
             const thread = self.threadAt(thread_index) orelse return .foreign;
             const size = integer(bytes) orelse return .out_of_range;
             const found = self.leaseOf(handle) catch |err| return wrong(err);
@@ -998,7 +1015,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn transfer(self: *Self, thread_index: u32, handle: f64, held: u32) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             if (self.threadAt(thread_index) == null) return status(.foreign);
             const found = self.leaseOf(handle) catch |err| return status(wrong(err));
             if (found.lease.flags.alias) return status(.unsupported);
@@ -1039,7 +1056,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn adopt(self: *Self, thread_index: u32, token: f64) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             const thread = self.threadAt(thread_index) orelse return status(.foreign);
             const number = handleFrom(token) orelse return status(.foreign);
             const handle = self.handles.adopt(number) catch |err| return status(wrong(err));
@@ -1169,7 +1186,7 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn poolCreate(self: *Self, thread: u32, options: *const types.PoolOptions) f64 {
             _ = thread;
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             if (!self.ensureReady()) return status(.out_of_memory);
             var merged: heap.Options = .{};
             if (!figures.merge(&merged, options)) return status(.invalid_argument);
@@ -1220,7 +1237,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// The pool of a slot that the caller has taken. Null: no memory, and the slot is free again.
         pub fn preparePool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) ?*Pool {
-            slot.layer = .none;
+            slot.setLayer(.none, null);
             if (slot.pool.load(.acquire, .pool)) |pool| {
                 pool.reopen(options);
                 return pool;
@@ -1299,14 +1316,14 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn poolTrim(self: *Self, thread: u32, id: u32) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
-            if (self.isAttached(thread)) _ = self.pools[pool.slot].layer.trim(thread);
+            if (self.isAttached(thread)) _ = self.pools[pool.slot].layer().trim(thread);
             return @floatFromInt(Pool.Purge.trim(pool));
         }
 
         pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
             const slot = &self.pools[id & (pools_max - 1)];
             const live = @max(pool.live(), layered.liveObjects(self, slot) -| self.parkedObjects(pool.slot));
@@ -1321,7 +1338,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// Objects of a layer that are kept for a lease to come, or shown by an ArrayBuffer after it.
         fn parkedObjects(self: *Self, pool_slot: u16) u64 {
-            if (self.pools[pool_slot].layer == .none) return 0;
+            if (self.pools[pool_slot].layer_kind == .none) return 0;
             var sum: u64 = 0;
             var index: u32 = 1;
             while (index < self.handles.end()) : (index += 1) {
@@ -1358,7 +1375,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0 or slot.id.load(.acquire, .pool_id) != 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (slot.layer != .none and !self.closeLayer(slot, pool)) continue;
+                if (slot.layer_kind != .none and !self.closeLayer(slot, pool)) continue;
                 _ = Pool.Purge.trim(pool);
                 if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;
                 if (pool.live() != 0 or pool.total(.closing) != 0) continue;
@@ -1378,7 +1395,7 @@ pub fn Engine(comptime Os: type) type {
             }
             self.layers.acquire();
             defer self.layers.release();
-            if (slot.layer != .none) layered.close(self, slot);
+            if (slot.layer_kind != .none) layered.close(self, slot);
             return true;
         }
 
@@ -1390,7 +1407,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn trim(self: *Self, thread: u32) f64 {
-            if (self.alive.* == 0) return status(.forked);
+            if (self.isForked()) return status(.forked);
             if (!self.ensureReady()) return 0;
             self.reclaimOwnerless();
             self.reap();
@@ -1398,7 +1415,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.id.load(.acquire, .pool_id) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (self.isAttached(thread)) _ = slot.layer.trim(thread);
+                if (self.isAttached(thread)) _ = slot.layer().trim(thread);
                 bytes += Pool.Purge.trim(pool);
             }
             return @floatFromInt(bytes);
@@ -1464,7 +1481,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         noinline fn regionAllocCold(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.alive.* == 0) return null;
+            if (self.isForked()) return null;
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
@@ -1505,7 +1522,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         noinline fn regionFreeSlow(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {
-            if (self.alive.* == 0) return .forked;
+            if (self.isForked()) return .forked;
             if (self.threadAt(thread_index) == null) return .foreign;
             const pool = self.poolOf(id) orelse return .closed;
             const ptr = address orelse return .ok;
@@ -1521,7 +1538,7 @@ pub fn Engine(comptime Os: type) type {
             var bytes: u64 = @as(u64, self.handles.end()) * @sizeOf(Handles.Entry);
             bytes += @as(u64, self.table.regions_top.load(.monotonic, .top)) * @sizeOf(Table.Descriptor);
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                bytes += pool.metadataBytes() + slot.layer.metadataBytes();
+                bytes += pool.metadataBytes() + slot.layer().metadataBytes();
             };
             return bytes;
         }

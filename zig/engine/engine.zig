@@ -42,8 +42,10 @@ pub const block = @import("block.zig");
 pub const Engine = core.Engine;
 pub const Native = core.Engine(os.Native);
 
-/// The engine of this process.
-pub var instance: Native align(128) = .{};
+/// The engine of this process. Zeros are an engine that has not started, so it takes no room in the
+/// library's file.
+pub const instance: *Native = @ptrCast(&memory);
+var memory: [@sizeOf(Native)]u8 align(128) = @splat(0);
 
 /// What this copy says of itself to other copies in the process; lib.zig exports it.
 pub const Marker = discovery.Marker;

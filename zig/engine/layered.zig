@@ -24,7 +24,7 @@ const align_default = 16;
 /// Sections that a program may add to one global allocator.
 pub const added_max = 8;
 
-pub const Added = struct { ptr: ?[*]u8 = null, bytes: usize = 0, low: bool = false };
+pub const Added = struct { ptr: ?[*]u8 = null, bytes: usize = 0, low: usize = 0 };
 
 pub fn Layered(comptime E: type) type {
     const Pool = E.Pool;
@@ -39,7 +39,7 @@ pub fn Layered(comptime E: type) type {
         pub inline fn slotFor(self: *E, id: u32, bytes: usize, options: u32) ?*Slot {
             const slot = &self.pools[id & (E.pools_count - 1)];
             if (slot.id.load(.monotonic, .pool_id) != id or bytes == 0) return null;
-            const most = slot.layer.bytesMax();
+            const most = slot.layer().bytesMax();
             if (bytes > most or options & special != 0) return null;
             if (@as(usize, 1) << @intCast(options >> w.option_align_shift & 31) > most) return null;
             return slot;
@@ -47,7 +47,7 @@ pub fn Layered(comptime E: type) type {
 
         pub fn alloc(self: *E, thread_index: u32, slot: *Slot, size: usize, options: u32) f64 {
             const thread = self.threadAt(thread_index) orelse
-                return E.status(if (self.alive.* == 0) .forked else .foreign);
+                return E.status(if (self.isForked()) .forked else .foreign);
             const pool = slot.pool.load(.acquire, .pool).?;
             if (!pool.options.enabled) return E.status(.disabled);
             const log2 = options >> w.option_align_shift & 31;
@@ -57,7 +57,7 @@ pub fn Layered(comptime E: type) type {
                 return E.status(.limit);
             };
             const alignment: usize = if (log2 == 0) align_default else @as(usize, 1) << @intCast(log2);
-            const ptr = slot.layer.alloc(thread_index, size, alignment) orelse {
+            const ptr = slot.layer().alloc(thread_index, size, alignment) orelse {
                 @branchHint(.cold);
                 self.handles.recycle(&thread.handles, index);
                 return E.status(refusal(pool, thread_index, thread, size));
@@ -90,7 +90,7 @@ pub fn Layered(comptime E: type) type {
                 .pages_wish = 0,
             };
             entry.owner.store(thread.owner_word.load(.monotonic, .thread_epoch), .monotonic, .owner);
-            const usable = slot.layer.usableSize(ptr) orelse size;
+            const usable = slot.layer().usableSize(ptr) orelse size;
             count(pool.cacheOf(thread_index), pool, size, usable, 1);
             describeObject(thread, &entry.payload, usable);
             return @floatFromInt(self.handles.publish(index));
@@ -120,12 +120,12 @@ pub fn Layered(comptime E: type) type {
         pub fn recount(self: *E, thread: ?u32, of: *const Lease, comptime sign: i2) void {
             const slot = &self.pools[of.pool];
             const pool = slot.pool.load(.acquire, .pool).?;
-            const usable = slot.layer.usableSize(@ptrFromInt(of.address)) orelse of.bytes;
+            const usable = slot.layer().usableSize(@ptrFromInt(of.address)) orelse of.bytes;
             count(if (thread) |t| pool.cacheOf(t) else null, pool, of.bytes, usable, sign);
         }
 
         pub fn describe(self: *E, thread: *E.Thread, of: *const Lease) void {
-            const usable = self.pools[of.pool].layer.usableSize(@ptrFromInt(of.address)) orelse of.bytes;
+            const usable = self.pools[of.pool].layer().usableSize(@ptrFromInt(of.address)) orelse of.bytes;
             describeObject(thread, of, usable);
         }
 
@@ -144,14 +144,14 @@ pub fn Layered(comptime E: type) type {
             const slot = &self.pools[of.pool];
             // The handle table has named one winner: a refusal here would be a damaged slab, which the
             // layer counts.
-            slot.layer.free(thread, @ptrFromInt(of.address)) catch {};
+            slot.layer().free(thread, @ptrFromInt(of.address)) catch {};
             wakeToAge(self, slot);
         }
 
         /// The background sleeps once nothing ages; whoever makes something age wakes it.
         inline fn wakeToAge(self: *E, slot: *Slot) void {
             if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return;
-            if (slot.layer.ages()) self.sleeper.wake();
+            if (slot.layer().ages()) self.sleeper.wake();
         }
 
         pub fn resizeInPlace(self: *E, thread: u32, of: *Lease, size: usize) bool {
@@ -160,7 +160,7 @@ pub fn Layered(comptime E: type) type {
             if (size == 0) return false;
             recount(self, thread, of, -1);
             defer recount(self, thread, of, 1);
-            if (!slot.layer.resizeInPlace(thread, ptr, size)) return false;
+            if (!slot.layer().resizeInPlace(thread, ptr, size)) return false;
             if (size > of.bytes and of.flags.zero) ds.memory.zero(ptr[of.bytes..size]);
             of.bytes = size;
             return true;
@@ -170,7 +170,7 @@ pub fn Layered(comptime E: type) type {
         pub fn move(self: *E, thread_index: u32, thread: *E.Thread, of: *Lease, size: usize) Status {
             const slot = &self.pools[of.pool];
             const pool = slot.pool.load(.acquire, .pool).?;
-            const ptr = slot.layer.alloc(thread_index, size, align_default) orelse return refusal(pool, thread_index, thread, size);
+            const ptr = slot.layer().alloc(thread_index, size, align_default) orelse return refusal(pool, thread_index, thread, size);
             const both = @min(size, of.bytes);
             if (both != 0) ds.memory.copy(ptr[0..both], @as([*]const u8, @ptrFromInt(of.address))[0..both]);
             if (of.flags.zero and size > both) ds.memory.zero(ptr[both..size]);
@@ -196,7 +196,7 @@ pub fn Layered(comptime E: type) type {
             options: heap.Options,
             layer_options: L.Of(kind).Options,
         ) f64 {
-            if (self.alive.* == 0) return E.status(.forked);
+            if (self.isForked()) return E.status(.forked);
             if (!self.ensureReady()) return E.status(.out_of_memory);
             self.reap();
             for (self.pools[E.slots_fixed..], E.slots_fixed..) |*slot, i| {
@@ -228,15 +228,15 @@ pub fn Layered(comptime E: type) type {
                 slot.taken.store(0, .release, .pool_take);
                 return E.status(.out_of_memory);
             }
-            slot.layer = @unionInit(L, @tagName(kind), layer);
+            slot.setLayer(kind, layer);
             return self.publishSlot(slot, index);
         }
 
         pub fn liveObjects(self: *E, slot: *Slot) u64 {
-            if (slot.layer == .none) return 0;
+            if (slot.layer_kind == .none) return 0;
             self.layers.acquire();
             defer self.layers.release();
-            return slot.layer.liveObjects();
+            return slot.layer().liveObjects();
         }
 
         /// Ticks the layer of a slot if it is open. True while something of it ages.
@@ -244,21 +244,21 @@ pub fn Layered(comptime E: type) type {
             self.layers.acquire();
             defer self.layers.release();
             if (slot.id.load(.acquire, .pool_id) == 0) return false;
-            slot.layer.tick();
-            return slot.layer.ages();
+            slot.layer().tick();
+            return slot.layer().ages();
         }
 
         pub fn ages(self: *E, slot: *Slot) bool {
-            if (slot.layer == .none) return false;
+            if (slot.layer_kind == .none) return false;
             self.layers.acquire();
             defer self.layers.release();
-            return slot.id.load(.acquire, .pool_id) != 0 and slot.layer.ages();
+            return slot.id.load(.acquire, .pool_id) != 0 and slot.layer().ages();
         }
 
         /// The layer of a closed slot of which nothing is leased goes: its regions to the pool.
         pub fn close(self: *E, slot: *Slot) void {
-            const layer = slot.layer;
-            slot.layer = .none;
+            const layer = slot.layer();
+            slot.setLayer(.none, null);
             layer.deinit();
             for (&slot.added) |*added| {
                 if (added.ptr) |ptr| giveAdded(self, slot.pool.load(.acquire, .pool).?, ptr, added.*);
@@ -271,7 +271,7 @@ pub fn Layered(comptime E: type) type {
         pub fn globalPages(self: *E, thread_index: u32, id: u32, pages: usize, align_log2: u32, low: bool) f64 {
             const slot = &self.pools[id & (E.pools_count - 1)];
             const thread = self.threadAt(thread_index) orelse
-                return E.status(if (self.alive.* == 0) .forked else .foreign);
+                return E.status(if (self.isForked()) .forked else .foreign);
             const pool = self.poolOf(id) orelse return E.status(.closed);
             const layer = layerOf(self, .global, id) orelse return E.status(.foreign);
             const page_bytes = L.Global.page_bytes;
@@ -298,7 +298,7 @@ pub fn Layered(comptime E: type) type {
 
         pub fn globalAddRegion(self: *E, thread_index: u32, id: u32, wanted: usize, low: bool) Status {
             const slot = &self.pools[id & (E.pools_count - 1)];
-            const thread = self.threadAt(thread_index) orelse return if (self.alive.* == 0) .forked else .foreign;
+            const thread = self.threadAt(thread_index) orelse return if (self.isForked()) .forked else .foreign;
             const pool = self.poolOf(id) orelse return .closed;
             const layer = layerOf(self, .global, id) orelse return .foreign;
             if (wanted == 0 or wanted > 1 << 46) return .out_of_range;
@@ -321,7 +321,7 @@ pub fn Layered(comptime E: type) type {
             };
             place.ptr = memory;
             place.bytes = bytes;
-            place.low = low;
+            place.low = @intFromBool(low);
             layer.addRegion(memory[0..bytes], .{ .low = low, .zeroed = low }) catch |err| {
                 giveAdded(self, pool, memory, place.*);
                 place.* = .{};
@@ -347,7 +347,7 @@ pub fn Layered(comptime E: type) type {
         fn giveAdded(self: *E, pool: *Pool, ptr: [*]u8, added: Added) void {
             _ = self;
             // Refused: the system keeps the addresses; there is nothing left to try.
-            if (added.low) _ = E.System.unmap(ptr, added.bytes) else heap.PoolBackend(Pool).of(pool).give(null, ptr, added.bytes, regions.unit_bytes);
+            if (added.low != 0) _ = E.System.unmap(ptr, added.bytes) else heap.PoolBackend(Pool).of(pool).give(null, ptr, added.bytes, regions.unit_bytes);
         }
 
         pub fn globalSection(self: *E, id: u32, index: u32, out: *types.SectionStats) Status {
@@ -383,7 +383,7 @@ pub fn Layered(comptime E: type) type {
         inline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
             const slot = &self.pools[id & (E.pools_count - 1)];
             if (slot.id.load(.monotonic, .pool_id) != id) return null;
-            return switch (slot.layer) {
+            return switch (slot.layer()) {
                 kind => |layer| layer,
                 else => null,
             };
@@ -419,7 +419,7 @@ pub fn Layered(comptime E: type) type {
         pub inline fn objectFree(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
             const ptr: [*]u8 = @ptrCast(address orelse return .ok);
             const layer = layerOf(self, kind, id) orelse return .closed;
-            if (!self.isAttached(thread)) return if (self.alive.* == 0) .forked else .foreign;
+            if (!self.isAttached(thread)) return if (self.isForked()) .forked else .foreign;
             layer.free(thread, ptr) catch |err| return switch (err) {
                 error.DoubleFree => .double_free,
                 error.Foreign => self.regionFree(thread, id, address),

@@ -254,10 +254,10 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         ties: [*]Tie(Sync) = undefined,
         /// Indexes ever used; from here on they are fresh. 0 stands for none in the page map: its
         /// descriptor and tie stay zero, and no address and no tenancy matches it.
-        regions_top: Sync.Atomic(u32) = .init(line_ties),
+        regions_top: Sync.Atomic(u32) = .init(0),
         areas: [*]Area = undefined,
         areas_top: u32 = 0,
-        areas_free: u32 = none,
+        areas_free: u32 = 0,
         /// Page map: leaves of 2048 units, by the high bits of the address.
         root: [*]Sync.Atomic(usize) = undefined,
         /// Freed index ranges by their length: heads are area-like records in `ranges`.
@@ -305,6 +305,9 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             self.regions[0].tie = &self.ties[0];
             self.areas = @ptrCast(@alignCast(areas));
             self.root = @ptrCast(@alignCast(root));
+            // Before, all is zero: a table that nobody uses, and that takes no room in a library's file.
+            self.regions_top.store(line_ties, .monotonic, .top);
+            self.areas_free = none;
             self.ready = true;
             return true;
         }
