@@ -10,6 +10,7 @@
 //!     <workload> <bytes> <count> <fault> [live order touch]
 //!                                          -> ok <ns> <operations> <hash> <peak bytes>
 //!     burst <total bytes> <idle ms> 0      -> ok <start> <peak> <end>     (resident bytes)
+//!     latency 0 <count> 0 <live>           -> ok <p50> <p99> <p99.9>      (hundredths of a ns)
 //!     anything that fails                  -> error <name>
 //!
 //! The peak is the resident set's, less what the process had before it loaded its peer and less the
@@ -21,6 +22,7 @@
 const std = @import("std");
 const large = @import("native/large.zig");
 const machine = @import("native/machine.zig");
+const more = @import("native/more.zig");
 const peers = @import("native/peer.zig");
 const shapes = @import("native/shapes.zig");
 const small = @import("native/small.zig");
@@ -42,6 +44,13 @@ const Workload = enum {
     mstress,
     rptest,
     mlarge,
+    mixed,
+    latency,
+    stampede,
+    churn,
+    scratch,
+    thrash,
+    touched,
 };
 
 /// Resident before the peer was loaded.
@@ -118,6 +127,16 @@ fn measure(face: anytype, extra: peers.Extra, workload: Workload, numbers: [6]u6
         .mstress => try shapes.mstress(face, count),
         .rptest => try shapes.rptest(face, count),
         .mlarge => try shapes.mlarge(face, count),
+        .mixed => try more.mixed(face, count, ring.live),
+        .latency => {
+            const tail = try more.latency(face, count, ring.live);
+            return say("ok {d} {d} {d}\n", .{ tail.p50, tail.p99, tail.p999 });
+        },
+        .stampede => try more.stampede(face, bytes, count),
+        .churn => try more.churn(face, bytes, count),
+        .scratch => try more.scratch(face, count, true),
+        .thrash => try more.scratch(face, count, false),
+        .touched => try more.touched(face, bytes, count),
     };
     const peak = machine.peakBytes() -| (base_bytes + machine.table_bytes);
     say("ok {d} {d} {d} {d}\n", .{ timing.ns, timing.operations, timing.hash, peak });

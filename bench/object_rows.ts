@@ -6,8 +6,10 @@ import { type Comparison, compare, failed, generator, median, skipped } from "./
 import { type Options, sourcesFor, startAll } from "./native_rows.ts";
 import { type Face, findPeer, interleave, type PeerName, type Work } from "./peers.ts";
 import { targets } from "./targets.ts";
+import type { WorkloadRow } from "./workload_rows.ts";
 
 export type ObjectRow = "N4" | "N5" | "N6" | "N7" | "N8" | "N9";
+type NativeRow = ObjectRow | WorkloadRow;
 
 const generalPeers: readonly PeerName[] = [
   "glibc",
@@ -51,7 +53,7 @@ export function objectRow(row: ObjectRow, options: Options): Promise<Comparison[
 }
 
 /** What came out for one work: a median line for each peer. */
-interface Outcome {
+export interface Outcome {
   work: Work;
   samples: Map<PeerName, number[]>;
   labels: Map<PeerName, string>;
@@ -60,13 +62,14 @@ interface Outcome {
 }
 
 /** Runs one work by all peers in turn; every peer is a process of its own, made for this work. */
-async function run(
-  row: ObjectRow,
+export async function run(
+  row: NativeRow,
   work: Work,
   faces: readonly Face[],
   opponents: readonly PeerName[],
   options: Options,
   further: readonly Work[] = [],
+  raw = false,
 ): Promise<Outcome[]> {
   const random = generator(options.seed);
   const sources = [...faces.map(findPeer), ...sourcesFor(options, opponents)];
@@ -76,7 +79,7 @@ async function run(
   try {
     for (const each of [work, ...further]) {
       const dropped = new Map<PeerName, string>();
-      const samples = await interleave(peers, each, { ...options, random }, dropped);
+      const samples = await interleave(peers, each, { ...options, random, raw }, dropped);
       const lost = [...dropped].map(([name, why]) =>
         name.startsWith("holdfast")
           ? failed(row, each.name, name, why)
@@ -95,7 +98,7 @@ async function run(
 type Judge = (name: PeerName, best: PeerName | undefined) => number | undefined;
 
 /** One line per opponent, each against `ours`; `judge` says which of them decide. */
-function lines(row: ObjectRow, outcome: Outcome, ours: Face, judge: Judge): Comparison[] {
+export function lines(row: NativeRow, outcome: Outcome, ours: Face, judge: Judge): Comparison[] {
   const { work, samples, labels, left } = outcome;
   const own = samples.get(ours);
   if (!own) return [...theirsOnly(row, outcome), ...left];
@@ -115,7 +118,7 @@ function lines(row: ObjectRow, outcome: Outcome, ours: Face, judge: Judge): Comp
 }
 
 /** The field as it stands, where this checkout has nothing to compare yet. */
-function theirsOnly(row: ObjectRow, { work, samples, labels }: Outcome): Comparison[] {
+function theirsOnly(row: NativeRow, { work, samples, labels }: Outcome): Comparison[] {
   return opponentsOf(samples).map((peer) => ({
     row,
     work: work.name,
@@ -126,7 +129,7 @@ function theirsOnly(row: ObjectRow, { work, samples, labels }: Outcome): Compari
   }));
 }
 
-function opponentsOf(samples: Map<PeerName, number[]>): PeerName[] {
+export function opponentsOf(samples: Map<PeerName, number[]>): PeerName[] {
   return [...samples.keys()].filter((peer) => !peer.startsWith("holdfast"));
 }
 
@@ -149,7 +152,7 @@ function chosen(works: readonly Work[], options: Options, smokeCount: number): W
   return options.smoke ? wanted.slice(0, smokeCount) : wanted;
 }
 
-function size(bytes: number): string {
+export function size(bytes: number): string {
   if (bytes < kib) return `${bytes} B`;
   return bytes < mib ? `${bytes / kib} KiB` : `${bytes / mib} MiB`;
 }

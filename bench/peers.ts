@@ -141,6 +141,8 @@ export class PeerProcess {
 }
 
 export interface Rounds {
+  /** The harness's numbers themselves, laid end to end, instead of time per operation. */
+  raw?: boolean;
   rounds: number;
   smoke: boolean;
   random: () => number;
@@ -180,6 +182,12 @@ export async function interleave(
     for (const peer of shuffled(peers, options.random)) {
       await attempt(peer, async () => {
         const count = counts.get(peer.name) ?? 1;
+        if (options.raw) {
+          const words = [work.load, work.bytes, count, 0, ...(work.extra ?? [])];
+          const numbers = await peer.command(...words);
+          if (round >= 0) samples.get(peer.name)?.push(...numbers);
+          return;
+        }
         const turn: number[] = [];
         for (let block = 0; block < blocks; block++) {
           turn.push(await peer.measure(work, count, !options.smoke && block === 0));

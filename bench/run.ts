@@ -18,6 +18,7 @@ import { objectRow } from "./object_rows.ts";
 import { changes, line, machine, markdown, type Report, table } from "./report.ts";
 import { groups, type RowName, targets } from "./targets.ts";
 import { typeScriptRow } from "./ts_rows.ts";
+import { workloadRow } from "./workload_rows.ts";
 
 const roundsDefault = 7;
 
@@ -36,6 +37,12 @@ function runRow(row: RowName, options: Options): Promise<Comparison[]> {
       return objectRow(row, options);
     case "N10":
       return idleRow(options);
+    case "W1":
+    case "W2":
+    case "W3":
+    case "W4":
+    case "W5":
+      return workloadRow(row, options);
     case "I1":
     case "I2":
     case "I3":

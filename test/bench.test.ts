@@ -19,14 +19,14 @@ test("every row of the benchmark runs and yields finite ratios", () => {
   const folder = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
   const file = join(folder, "out.json");
   try {
-    const run = bench("all", "--smoke", "--json", file);
+    const run = bench("all", "workloads", "--smoke", "--json", file);
     const output = run.stdout.toString() + run.stderr.toString();
     expect({ code: run.exitCode, output: run.exitCode === 0 ? "" : output }).toEqual({
       code: 0,
       output: "",
     });
     const report = JSON.parse(readFileSync(file, "utf8")) as Report;
-    for (const row of groups.all ?? []) {
+    for (const row of [...(groups.all ?? []), ...(groups.workloads ?? [])]) {
       const ofRow = report.comparisons.filter((one) => one.row === row);
       const lines = ofRow.filter((one) => one.ratio !== undefined);
       // An allocator that this checkout does not have yet is named, not left out.
