@@ -271,7 +271,8 @@ export class WasmHandle implements Disposable {
 /** A heap for small objects in a WebAssembly memory; `SmallHeap.wasm()` makes one. */
 export class WasmHeap implements Disposable {
   readonly #owner: Owner;
-  readonly #isOwn: boolean;
+  /** Length of a memory of its own at the beginning; 0 for one that was given. */
+  readonly #ownBytes: number;
   readonly #maximumPages: number | undefined;
   #exports: Exports | null = null;
   #leaked = 0;
@@ -303,8 +304,8 @@ export class WasmHeap implements Disposable {
         throw outOfRange("options.maximumPages", range, maximumPages, caller);
       }
     }
-    this.#isOwn = memory === undefined;
-    this.#maximumPages = maximumPages;
+    this.#ownBytes = memory === undefined ? initialPages * pageBytes : 0;
+    this.#maximumPages = memory === undefined ? maximumPages : undefined;
     const descriptor = { initial: initialPages, maximum: maximumPages ?? pagesMax };
     this.#owner = {
       memory: memory ?? new WebAssembly.Memory(descriptor),
@@ -445,7 +446,7 @@ export class WasmHeap implements Disposable {
           : heap.realloc(address, oldBytes, bytes, align);
     // Above 2 GiB an i32 comes back negative.
     if (found !== 0) return found >>> 0;
-    const bound = this.#isOwn && this.#maximumPages ? this.#maximumPages * pageBytes : undefined;
+    const bound = this.#maximumPages === undefined ? undefined : this.#maximumPages * pageBytes;
     const details = {
       requestedBytes: bytes,
       current: this.memory.buffer.byteLength,
@@ -465,8 +466,9 @@ export class WasmHeap implements Disposable {
     const { memory } = this;
     let base = 0;
     try {
-      // The memory of someone else: whatever lies in it, a new page is ours.
-      if (!this.#isOwn || memory.buffer.byteLength === 0) base = memory.grow(1) * pageBytes;
+      // A memory that someone else uses: whatever lies in it, a new page is ours.
+      const isWhole = memory.buffer.byteLength === this.#ownBytes && this.#ownBytes !== 0;
+      if (!isWhole) base = memory.grow(1) * pageBytes;
     } catch {
       return null;
     }

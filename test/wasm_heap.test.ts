@@ -28,6 +28,18 @@ test("a heap touches no page of a memory before the first request", () => {
   heap.close();
 });
 
+test("what others grew before the first request stays theirs", () => {
+  for (const memory of [undefined, new WebAssembly.Memory({ initial: 1, maximum: 100 })]) {
+    using heap = SmallHeap.wasm({ memory, initialPages: 2 });
+    const at = heap.memory.grow(1) * page;
+    const theirs = () => new Uint8Array(heap.memory.buffer, at, page);
+    theirs().fill(7);
+    for (let i = 0; i < 100; i += 1) heap.alloc(5000).bytes.fill(1);
+    expect(theirs().every((byte) => byte === 7)).toBe(true);
+    heap.close({ force: true });
+  }
+});
+
 test("alloc is zero-filled, keeps what is written, and honours the alignment", () => {
   using heap = SmallHeap.wasm();
   for (const align of [1, 16, 64, 4096, page]) {

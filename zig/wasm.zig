@@ -12,7 +12,7 @@
 const heap_index = @import("heap/heap.zig");
 const config = @import("config");
 
-const Host = if (config.shared) heap_index.LinearMemoryFrom(behindState) else heap_index.LinearMemory;
+const Host = if (config.shared) heap_index.LinearMemoryFrom(behindState, endOfState) else heap_index.LinearMemory;
 const Heap = heap_index.SmallHeap(Host, .{ .statistics = config.statistics });
 
 /// All data of the module.
@@ -25,6 +25,13 @@ const heap = &state.heap;
 /// A side module does not know the end of its data by name.
 fn behindState() usize {
     return @intFromPtr(&state) + @sizeOf(@TypeOf(state));
+}
+
+/// At the beginning of a memory, all of it is the heap's; elsewhere one page was grown for it.
+fn endOfState() usize {
+    const page = 64 << 10;
+    const end = (behindState() + page - 1) & ~@as(usize, page - 1);
+    return if (end == page) @as(usize, @wasmMemorySize(0)) * page else end;
 }
 
 fn alloc(bytes: usize, alignment: usize) callconv(.c) usize {

@@ -32,6 +32,9 @@ interface Live {
   tag: number;
 }
 
+/** Pages of the memory. */
+const maximum = 128;
+
 /** The module in a memory of 8 MiB that others grow at random, up to its maximum. */
 function module(seed: number, steps: number, log: ProofOptions["log"]): void {
   let state = seed | 1;
@@ -41,7 +44,7 @@ function module(seed: number, steps: number, log: ProofOptions["log"]): void {
     state ^= state << 5;
     return (state >>> 0) % bound;
   };
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 128 });
+  const memory = new WebAssembly.Memory({ initial: 1, maximum });
   const heap = new WasmHeap({ memory });
   const live: Live[] = [];
   let foreign = 0;
@@ -87,7 +90,7 @@ function module(seed: number, steps: number, log: ProofOptions["log"]): void {
         mark(entry);
       });
     } else if (foreign < 32 && below(64) === 0) {
-      memory.grow(1);
+      if (memory.buffer.byteLength < maximum * 65_536) memory.grow(1);
       foreign += 1;
     }
     // Leases only accumulate until the maximum is met; then half of them go.

@@ -94,8 +94,8 @@ pub const SizeRow = struct { count: u32 = 0, high_water: u32 = 0, trip_high_wate
 pub const size_rows = 257;
 
 /// `Host`: `start()` and `end()` addresses of the memory now, `grow(pages)` by pages of 64 KiB to
-/// the old end or null; optionally `decommit(address, bytes)`, `acquire()`, `release()`. All take
-/// `*Host`. The memory starts at 16 or above, and not above its end.
+/// the old end or null; optionally `firstEnd()` (how far the memory is the heap's before it has grown
+/// it; default: all), `decommit(address, bytes)`, `acquire()`, `release()`. All take `*Host`. The memory starts at 16 or above, and not above its end.
 pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
     return struct {
         const Heap = @This();
@@ -418,7 +418,7 @@ pub fn SmallHeap(comptime Host: type, comptime options: Options) type {
             // A granule below the start, so that 0 is no link; bits fill bytes.
             if (!narrow) heap.origin = (start - granule_bytes) & ~@as(usize, 8 * granule_bytes - 1);
             heap.top = start;
-            heap.end = @max(heap.host.end(), start);
+            heap.end = @max(if (@hasDecl(Host, "firstEnd")) heap.host.firstEnd() else heap.host.end(), start);
             if (options.statistics) heap.counted = .{ .start = start, .regions = 1, .total_bytes = heap.end - start };
             if (heap.end - start < first_region_bytes_min + (start - heap.origin) / 128) return false;
             heap.adopt(heap.end, heap.end);

@@ -80,11 +80,25 @@ test "three blocks of 16 KiB and one of 15 fit in one page, another of 15 does n
 test "room that the memory has at the first request is used before it grows" {
     var heap = try open(4);
     _ = heap.host.growForeign(1);
+    heap.host.first_pages = 1;
     heap.host.first = 1000;
     const block = heap.alloc(40 * kib, 8).?;
     try testing.expectEqual(0, heap.host.grows);
     heap.free(block, 40 * kib);
     try close(&heap);
+}
+
+test "memory that someone else grew before the first request is handed to nobody" {
+    var heap = try open(16);
+    const old = heap.host.growForeign(2);
+    heap.host.first_pages = 1;
+    for (0..8) |_| {
+        const block = @intFromPtr(heap.alloc(40 * kib, 8).?);
+        try testing.expect(block + 40 * kib <= old + page or block >= old + 2 * page);
+    }
+    try testing.expectEqual(2, heap.stats().regions);
+    try heap.invariants();
+    heap.host.deinit();
 }
 
 test "growth by someone else begins a second region, and its page is handed to nobody" {

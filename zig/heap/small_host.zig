@@ -16,8 +16,9 @@ const os = @import("../os/os.zig");
 
 const host_page_bytes = 64 << 10;
 
-/// The memory of this module, from `first()` on. Only in WebAssembly.
-pub fn LinearMemoryFrom(comptime first: fn () usize) type {
+/// The memory of this module. What it had in the beginning is the heap's from `first()` to `last()`;
+/// what others have grown before the first request is theirs. Only in WebAssembly.
+pub fn LinearMemoryFrom(comptime first: fn () usize, comptime last: fn () usize) type {
     return struct {
         const Host = @This();
 
@@ -26,6 +27,10 @@ pub fn LinearMemoryFrom(comptime first: fn () usize) type {
 
         pub fn start(_: *Host) usize {
             return first();
+        }
+
+        pub fn firstEnd(_: *Host) usize {
+            return last();
         }
 
         pub fn end(_: *Host) usize {
@@ -41,13 +46,20 @@ pub fn LinearMemoryFrom(comptime first: fn () usize) type {
 }
 
 /// The memory of this module behind its data and its stack, as a heap usually has it.
-pub const LinearMemory = LinearMemoryFrom(heapBase);
+pub const LinearMemory = LinearMemoryFrom(heapBase, heapEnd);
+
+/// Both are the linker's.
+const Bounds = struct {
+    extern const __heap_base: u8;
+    extern const __heap_end: u8;
+};
 
 fn heapBase() usize {
-    const Data = struct {
-        extern const __heap_base: u8;
-    };
-    return @intFromPtr(&Data.__heap_base);
+    return @intFromPtr(&Bounds.__heap_base);
+}
+
+fn heapEnd() usize {
+    return @intFromPtr(&Bounds.__heap_end);
 }
 
 /// Address space of the system, up to a limit.

@@ -14,6 +14,8 @@ pub const Memory = struct {
     /// Where the heap begins, as data of the module lies before it.
     first: usize = 0,
     pages: usize = 0,
+    /// Pages of the beginning: what others grow before the first request is theirs.
+    first_pages: usize = 0,
     /// Pages above which growth is refused.
     pages_max: usize,
     /// Calls of `grow`, the refused ones too.
@@ -35,6 +37,10 @@ pub const Memory = struct {
 
     pub fn end(memory: *Memory) usize {
         return @intFromPtr(memory.buffer.ptr) + memory.pages * page;
+    }
+
+    pub fn firstEnd(memory: *Memory) usize {
+        return @intFromPtr(memory.buffer.ptr) + memory.first_pages * page;
     }
 
     pub fn grow(memory: *Memory, pages: usize) ?usize {
