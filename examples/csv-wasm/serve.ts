@@ -8,7 +8,7 @@ const html = `<!doctype html><meta charset="utf-8"><title>csv-wasm</title>
 /** A server on a free port; `stop()` ends it. */
 export async function serve(): Promise<Bun.Server<undefined>> {
   const [module, script] = [await buildModule(), await buildPage()];
-  const answer = (body: BodyInit, type: string) =>
+  const answer = (body: string | Uint8Array<ArrayBuffer>, type: string) =>
     new Response(body, { headers: { "content-type": type } });
   return Bun.serve({
     port: 0,
