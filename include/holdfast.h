@@ -144,6 +144,8 @@ enum {
   HF_SYSTEM_CALL_PTHREAD_KEY_CREATE = 12,
   /* `random` */
   HF_SYSTEM_CALL_GETRANDOM = 13,
+  /* `mapShared`, `publishShared` */
+  HF_SYSTEM_CALL_MEMFD_CREATE = 14,
 };
 
 /* Kind of pages wanted or obtained. */
@@ -157,6 +159,8 @@ enum {
   HF_PAGES_THP = 2,
   /* Explicit huge pages of 2 MiB. */
   HF_PAGES_HUGETLB = 3,
+  /* Files without names, for pools only: their regions can be sent without a copy. */
+  HF_PAGES_MEMFD = 4,
 };
 
 /* What to do about locking in RAM. */
@@ -641,6 +645,11 @@ hf_status_t hf_lock(uint32_t thread, double handle);
 
 /* Unlocks the lease's pages. ok also if they were not locked. */
 hf_status_t hf_unlock(uint32_t thread, double handle);
+
+/* Descriptor of a file that is exactly the lease, in a pool whose pages are `memfd`. From now on the
+ * lease's length is fixed, and its region gets no other tenant. UNSUPPORTED for memory without a
+ * file, SYSTEM. */
+int32_t hf_file(uint32_t thread, double handle);
 
 /* Asks the kernel to read the range in (rounded outward to pages). OUT_OF_RANGE, SYSTEM. */
 hf_status_t hf_prefetch(uint32_t thread, double handle, double offset, double bytes);

@@ -376,6 +376,21 @@ class HandleObject implements Disposable {
   }
 
   /**
+   * The lease as a file, which a `Response` sends without a copy: for leases of 1 MiB and more of a
+   * pool with `pages: "memfd"`, else UNSUPPORTED. From then on the lease's length is fixed (`resize`
+   * moves it into other memory), and nothing else is ever put where it lies: a response that has
+   * begun is sent whole whatever becomes of the lease; one that begins after `free()` fails, at the
+   * latest when the memory is given back. Do not keep the file longer than the lease.
+   */
+  file(options?: BlobPropertyBag): Bun.BunFile {
+    const id = this.#id;
+    if (id <= 0) throw this.#gone("Handle.file", this.file);
+    const descriptor = symbols.hf_file(thread, id);
+    if (descriptor < Status.ok) throw callError(descriptor, "Handle.file", this.file);
+    return Bun.file(`/proc/self/fd/${descriptor}`, options);
+  }
+
+  /**
    * Ends the lease. "freed": the memory is back and every view is empty. "closing": I/O in flight
    * or a new owner of the ArrayBuffer still uses it; it comes back by itself when they are done.
    */

@@ -39,9 +39,15 @@ export interface LargePoolOptions {
   eagerReturn?: boolean | undefined;
   /** Purging by the clock; `null` switches it off. */
   background?: BackgroundOptions | null | undefined;
-  /** Pages of leases that do not say. Default "auto". */
-  pages?: "auto" | "base" | "thp" | "hugetlb" | undefined;
-  /** What a forked child finds: a copy, no mapping, or zeros. Default "copy". */
+  /**
+   * Pages of leases that do not say. Default "auto". `memfd` (Linux) puts each lease of 1 MiB and more
+   * into a file of its own without a name, which `handle.file()` sends without a copy.
+   */
+  pages?: "auto" | "base" | "thp" | "hugetlb" | "memfd" | undefined;
+  /**
+   * What a forked child finds: a copy, no mapping, or zeros. Default "copy"; memory of `memfd` is then
+   * shared with it, and cannot be zeros.
+   */
   fork?: "copy" | "omit" | "wipe" | undefined;
   /**
    * Keeps an ArrayBuffer of that many untouched bytes alive, which raises the collector's budget.

@@ -62,7 +62,8 @@ export function optionBits(options: AllocOptions | undefined, caller: Caller): n
 
 function pagesBits(pages: string, caller: Caller): number {
   const value = pagesFrom(pages);
-  if (value < 0) throw oneOf("pages", '"auto", "base", "thp" or "hugetlb"', pages, caller);
+  if (value < 0 || value > Pages.hugetlb)
+    throw oneOf("pages", '"auto", "base", "thp" or "hugetlb"', pages, caller);
   return value << OPTION_PAGES_SHIFT;
 }
 

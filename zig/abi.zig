@@ -266,6 +266,13 @@ pub fn unlock(thread: u32, handle: f64) callconv(.c) Status {
     return engine.instance.unlock(thread, handle);
 }
 
+/// Descriptor of a file that is exactly the lease, in a pool whose pages are `memfd`. From now on the
+/// lease's length is fixed, and its region gets no other tenant. UNSUPPORTED for memory without a
+/// file, SYSTEM.
+pub fn file(thread: u32, handle: f64) callconv(.c) i32 {
+    return engine.instance.file(thread, handle);
+}
+
 /// Asks the kernel to read the range in (rounded outward to pages). OUT_OF_RANGE, SYSTEM.
 pub fn prefetch(thread: u32, handle: f64, offset: f64, bytes: f64) callconv(.c) Status {
     return engine.instance.prefetch(thread, handle, offset, bytes);

@@ -38,6 +38,7 @@ comptime {
     _ = @import("heap/large_pool_test.zig");
     _ = @import("heap/reclaiming_fuzz.zig");
     _ = @import("heap/reclaiming_test.zig");
+    _ = @import("heap/shared_pool_test.zig");
     _ = @import("heap/slab_class.zig");
     _ = @import("heap/owner_policy.zig");
     _ = @import("heap/owner_slab_fuzz.zig");

@@ -996,6 +996,7 @@ pub fn Engine(comptime Os: type) type {
             } else {
                 const region = self.table.at(of.region);
                 if (rounded > region.bytes or size < region_bytes_min) return false;
+                if (size != before and self.table.areas[region.area].published) return false;
                 if (rounded > region.resident) try pool.charge(region, rounded, failure);
                 if (region.locked != 0) try pool.fitLock(region, rounded, .require, failure);
                 region.lease_bytes.store(size, .monotonic, .lease_bytes);
@@ -1126,6 +1127,30 @@ pub fn Engine(comptime Os: type) type {
             if (range.bytes == 0) return .ok;
             const pool = self.pools[found.lease.pool].pool.load(.acquire, .pool).?;
             return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, .will_need), range.bytes);
+        }
+
+        /// Descriptor of the file that is exactly the lease, or a Status below zero. The lease keeps its
+        /// place and length from now on, and its region has no other tenant after it.
+        pub fn file(self: *Self, thread_index: u32, handle: f64) i32 {
+            const thread = self.threadAt(thread_index) orelse return @intFromEnum(Status.foreign);
+            const found = self.leaseOf(handle) catch |err| return @intFromEnum(wrong(err));
+            const of = found.lease;
+            // A later tenant of an alias region could be seen by views of this one, and a run of pages
+            // shares its region with others.
+            if (of.bytes == 0 or of.pages != 0 or of.flags.alias) return @intFromEnum(Status.unsupported);
+            const area = &self.table.areas[self.table.at(of.region).area];
+            if (area.file < 0) return @intFromEnum(Status.unsupported);
+            if (!area.published) {
+                const errno = Os.publishShared(area.file, of.bytes);
+                if (errno != 0) {
+                    thread.block[w.errno] = @floatFromInt(errno);
+                    thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.memfd_create));
+                    thread.block[w.requested] = @floatFromInt(of.bytes);
+                    return @intFromEnum(Status.system);
+                }
+                area.published = true;
+            }
+            return area.file;
         }
 
         pub fn purge(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64, lazy: u32) Status {

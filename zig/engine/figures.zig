@@ -35,15 +35,18 @@ pub fn merge(options: *heap.Options, from: *const types.PoolOptions) bool {
         0 => null,
         1 => .base,
         2 => .thp,
-        3 => .hugetlb,
+        3, 4 => .hugetlb,
         else => return false,
     };
+    if (given(from, .pages)) merged.shared = from.pages == @intFromEnum(types.Pages.memfd);
     if (given(from, .fork)) merged.fork = switch (from.fork) {
         0 => .copy,
         1 => .omit,
         2 => .wipe,
         else => return false,
     };
+    // A file cannot be zeros in a forked child.
+    if (merged.shared and merged.fork == .wipe) return false;
     options.* = merged;
     return true;
 }
@@ -70,7 +73,7 @@ pub fn optionsOf(options: *const heap.Options, out: *types.PoolOptions) void {
         .eager_return = @intFromBool(options.eager_return),
         .background = @intFromBool(options.background),
         .lazy = @intFromBool(options.lazy),
-        .pages = if (options.kind) |kind| @as(u32, @intFromEnum(kind)) + 1 else 0,
+        .pages = if (options.shared) @intFromEnum(types.Pages.memfd) else if (options.kind) |kind| @as(u32, @intFromEnum(kind)) + 1 else 0,
         .fork = @intFromEnum(options.fork),
     };
 }

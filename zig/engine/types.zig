@@ -57,6 +57,8 @@ pub const Pages = enum(u32) {
     thp = 2,
     /// Explicit huge pages of 2 MiB.
     hugetlb = 3,
+    /// Files without names, for pools only: their regions can be sent without a copy.
+    memfd = 4,
 };
 
 /// What to do about locking in RAM.

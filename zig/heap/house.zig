@@ -33,6 +33,7 @@ pub const House = struct {
         house.pool.deinit();
         house.table.deinit();
         try testing.expectEqual(0, Os.pagesHeld());
+        try testing.expectEqual(0, Os.filesOpen());
         Os.reset();
     }
 

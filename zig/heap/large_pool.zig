@@ -100,6 +100,9 @@ pub const Options = struct {
     lazy: bool = false,
     scrub_bytes: u64 = 0,
     kind: ?PageKind = null,
+    /// Regions are files without names (memfd), so that they can be sent without a copy. They are
+    /// mapped as asked and unmapped whole, as explicit huge pages are, and `kind` says so.
+    shared: bool = false,
     fork: ForkPolicy = .copy,
 };
 
@@ -588,7 +591,7 @@ pub fn LargePool(comptime Table: type) type {
                 const areas_seen = self.areas[class].load(.monotonic, .areas);
                 if (self.takeCached(thread, cache, class, flavors)) |index| {
                     // Explicit huge pages are mapped exactly; one that is too small goes.
-                    if (self.table.at(index).bytes >= need) return index;
+                    if (self.serves(index, need)) return index;
                     self.destroy(index);
                     continue;
                 }
@@ -598,6 +601,14 @@ pub fn LargePool(comptime Table: type) type {
                     else => |other| return other,
                 };
             }
+        }
+
+        fn serves(self: *const Self, index: u32, need: usize) bool {
+            const region = self.table.at(index);
+            if (region.bytes < need) return false;
+            if (region.flavor.kind != .hugetlb) return true;
+            const area = &self.table.areas[region.area];
+            return !area.published and (area.file >= 0) == self.options.shared;
         }
 
         /// Any free region that will do, nearest first: own lists, own remote stack, shared dirty,
@@ -764,10 +775,14 @@ pub fn LargePool(comptime Table: type) type {
             }
             var count: u32 = if (want.kind == .hugetlb) 1 else self.growth(class);
             var rescued = false;
+            const shared = want.kind == .hugetlb and self.options.shared;
+            var file: i32 = -1;
             cache.counters.count(class, .refill, 1);
             const ptr = while (true) {
                 var errno: u16 = 0;
-                const mapped = if (want.kind == .hugetlb)
+                const mapped = if (shared)
+                    Os.mapShared(each, &file, &errno)
+                else if (want.kind == .hugetlb)
                     Os.mapHuge(each, &errno)
                 else
                     Os.reserve(each * count, if (ds.fault("misaligned")) Os.pageBytes() else @min(each, align_max), &errno);
@@ -782,21 +797,25 @@ pub fn LargePool(comptime Table: type) type {
                 } else {
                     failure.* = .{
                         .errno = errno,
-                        .call = if (want.kind == .hugetlb) .mmap_huge else .mmap,
+                        .call = if (shared) .memfd_create else if (want.kind == .hugetlb) .mmap_huge else .mmap,
                         .requested = need,
                     };
-                    return if (want.kind == .hugetlb) error.HugeUnavailable else error.OutOfMemory;
+                    return if (want.kind == .hugetlb and !shared) error.HugeUnavailable else error.OutOfMemory;
                 }
             };
             // A lost race gives its memory back: someone else has filled the class meanwhile.
             const other = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
             if (self.areas[class].load(.monotonic, .areas) != areas_seen and !other.clean.isEmpty()) {
-                if (Os.unmap(ptr, each * count) == 0) return error.Raced;
+                if (Os.unmap(ptr, each * count) == 0) {
+                    if (shared) Os.closeShared(file);
+                    return error.Raced;
+                }
                 _ = self.refusals.fetchAdd(1, .monotonic, .count);
             }
             self.adviseArea(ptr, each * count, want.kind);
             const first = self.table.addArea(ptr, each, count, self.slot, @intCast(class), want.kind) catch |err| {
                 if (Os.unmap(ptr, each * count) != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
+                if (shared) Os.closeShared(file);
                 failure.* = .{ .requested = each * count, .bound = regions.regions_max };
                 return switch (err) {
                     error.OutOfMemory => error.OutOfMemory,
@@ -808,7 +827,9 @@ pub fn LargePool(comptime Table: type) type {
             _ = self.areas[class].fetchAdd(1, .monotonic, .areas);
             _ = self.area_regions[class].fetchAdd(count, .monotonic, .areas);
             _ = self.area_bytes[class].fetchAdd(each * count, .monotonic, .areas);
-            if (want.kind == .hugetlb) {
+            if (shared) {
+                self.table.areas[self.table.at(first).area].file = file;
+            } else if (want.kind == .hugetlb) {
                 // Populated by the system: resident and zero.
                 _ = self.huge_bytes.fetchAdd(each, .monotonic, .count);
                 _ = self.charged.fetchAdd(each, .monotonic, .charge);

@@ -184,11 +184,12 @@ pub fn Purge(comptime Pool: type) type {
                 _ = pool.refusals.fetchAdd(1, .monotonic, .count);
                 return false;
             }
+            if (area.file >= 0) Os.closeShared(area.file);
             const class: usize = area.class;
             table.dropArea(area_index);
             _ = table.mappings.fetchSub(1, .monotonic, .count);
             pool.uncharge(resident);
-            if (huge) _ = pool.huge_bytes.fetchSub(area.bytes, .monotonic, .count);
+            if (huge and area.file < 0) _ = pool.huge_bytes.fetchSub(area.bytes, .monotonic, .count);
             _ = pool.mapped_bytes.fetchSub(area.bytes, .monotonic, .count);
             _ = pool.areas[class].fetchSub(1, .monotonic, .areas);
             _ = pool.area_regions[class].fetchSub(area.regions, .monotonic, .areas);

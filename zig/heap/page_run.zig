@@ -128,7 +128,8 @@ pub fn Runs(comptime Pool: type) type {
             const pages: u32 = @intCast(pagesOf(request.bytes));
             const alignment: u32 = @intCast(@max(1, request.alignment / Os.pageBytes()));
             const flavor: Flavor = .{
-                .kind = pool.resolveKind(request.kind),
+                // Runs give single pages back, which a file would keep.
+                .kind = if (pool.options.shared) request.kind orelse .base else pool.resolveKind(request.kind),
                 .locked = request.lock != .none,
                 .alias = request.alias,
             };

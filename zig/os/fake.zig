@@ -81,6 +81,8 @@ const State = struct {
     advice_idle: [advice_count]bool = @splat(false),
     advice_calls: [advice_count]u64 = @splat(0),
     pages_held: u64 = 0,
+    files: i32 = 0,
+    files_open: u64 = 0,
     locked: u64 = 0,
     large_free: u64 = 0,
     mappings: u64 = 0,
@@ -442,6 +444,42 @@ pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
 /// The fake's low addresses are like any: it has no room below four gigabytes.
 pub fn reserveLow(bytes: usize, errno: *u16) ?[*]u8 {
     return reserve(bytes, os.large_page_bytes, errno);
+}
+
+pub fn mapShared(bytes: usize, file: *i32, errno: *u16) ?[*]u8 {
+    std.debug.assert(bytes > 0 and bytes % os.large_page_bytes == 0);
+    acquire();
+    defer release();
+    errno.* = refuse(.memfd_create);
+    if (errno.* != 0) return null;
+    const page: Page = .{ .mapped = true };
+    const range = mapPages(bytes / pageBytes(), os.large_page_bytes, page, errno) orelse return null;
+    state.files += 1;
+    state.files_open += 1;
+    file.* = state.files;
+    return address(range.first);
+}
+
+pub fn publishShared(file: i32, bytes: usize) u16 {
+    std.debug.assert(file > 0 and bytes > 0);
+    acquire();
+    defer release();
+    return refuse(.memfd_create);
+}
+
+pub fn closeShared(file: i32) void {
+    acquire();
+    defer release();
+    if (file <= 0 or file > state.files or state.files_open == 0)
+        std.debug.panic("close of a file that is not open", .{});
+    state.files_open -= 1;
+}
+
+/// Files of `mapShared` that are open.
+pub fn filesOpen() u64 {
+    acquire();
+    defer release();
+    return state.files_open;
 }
 
 pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {

@@ -145,6 +145,80 @@ fn populateHuge(ptr: [*]u8, bytes: usize) u16 {
     return 0;
 }
 
+/// The last number that a file got. Only a hint: the kernel decides.
+var last_file: std.atomic.Value(i32) = .init(0);
+
+/// See `os.Primitives`.
+pub fn mapShared(bytes: usize, file: *i32, errno: *u16) ?[*]u8 {
+    const ptr = reserve(bytes, os.large_page_bytes, errno) orelse return null;
+    errno.* = mapFile(ptr, bytes, file);
+    if (errno.* == 0) return ptr;
+    _ = unmap(ptr, bytes);
+    return null;
+}
+
+fn mapFile(ptr: [*]u8, bytes: usize, file: *i32) u16 {
+    const made = createFile();
+    if (code(made) != 0) return code(made);
+    const first: i32 = @intCast(made);
+    const numbered = renumber(first);
+    closeShared(first);
+    if (code(numbered) != 0) return code(numbered);
+    file.* = @intCast(numbered);
+    var refused = code(linux.ftruncate(file.*, @intCast(bytes)));
+    if (refused == 0) {
+        const flags: linux.MAP = .{ .TYPE = .SHARED, .FIXED = true, .NORESERVE = true };
+        refused = code(linux.mmap(ptr, bytes, .{ .READ = true, .WRITE = true }, flags, file.*, 0));
+    }
+    if (refused != 0) closeShared(file.*);
+    // Where /sys/kernel/mm/transparent_hugepage/shmem_enabled lets advice count.
+    if (refused == 0) _ = linux.madvise(ptr, bytes, adviceNumber(.huge));
+    return refused;
+}
+
+fn createFile() usize {
+    const close_on_exec = 1; // MFD_CLOEXEC
+    const allow_sealing = 2; // MFD_ALLOW_SEALING
+    const never_executable = 8; // MFD_NOEXEC_SEAL, from 6.3
+    const made = linux.memfd_create("holdfast", close_on_exec | allow_sealing | never_executable);
+    if (code(made) != os.Errno.invalid) return made;
+    return linux.memfd_create("holdfast", close_on_exec | allow_sealing);
+}
+
+/// The same file under the next number of the upper half; of a high limit, of its first 2^16.
+fn renumber(file: i32) usize {
+    var limit: linux.rlimit = undefined;
+    if (code(linux.getrlimit(.NOFILE, &limit)) != 0) limit.cur = 1024;
+    const end: i32 = @intCast(@min(limit.cur, 1 << 16));
+    const start = @divTrunc(end, 2);
+    const duplicate = 1030; // F_DUPFD_CLOEXEC
+    const next = last_file.load(.monotonic) + 1;
+    if (next > start and next < end) {
+        const result = linux.fcntl(file, duplicate, @intCast(next));
+        if (code(result) == 0) {
+            last_file.store(@intCast(result), .monotonic);
+            return result;
+        }
+    }
+    const result = linux.fcntl(file, duplicate, @intCast(start));
+    if (code(result) == 0) last_file.store(@intCast(result), .monotonic);
+    return result;
+}
+
+/// See `os.Primitives`.
+pub fn publishShared(file: i32, bytes: usize) u16 {
+    const add_seals = 1033; // F_ADD_SEALS
+    const shrink_grow_seal = 2 | 4 | 1; // F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL
+    const refused = code(linux.ftruncate(file, @intCast(bytes)));
+    if (refused != 0) return refused;
+    return code(linux.fcntl(file, add_seals, shrink_grow_seal));
+}
+
+/// See `os.Primitives`.
+pub fn closeShared(file: i32) void {
+    _ = linux.close(file);
+}
+
 /// See `os.Primitives`.
 pub fn unmap(ptr: [*]u8, bytes: usize) u16 {
     return code(linux.munmap(ptr, bytes));
@@ -519,6 +593,33 @@ test "a locked page refuses dont_need and takes dont_need_locked" {
     }
     try testing.expectEqual(0, unlock(ptr, bytes));
     try testing.expectEqual(0, advise(ptr, bytes, .dont_need));
+}
+
+test "a shared file is zeroed, sealed at its length, outlives its mapping, and takes new numbers" {
+    var errno: u16 = 0;
+    var file: i32 = -1;
+    const bytes = 2 * os.large_page_bytes;
+    const ptr = mapShared(bytes, &file, &errno) orelse return error.SkipZigTest;
+    try testing.expect(std.mem.isAligned(@intFromPtr(ptr), os.large_page_bytes));
+    try testing.expectEqual(0, ptr[0]);
+    ptr[4999] = 7;
+    try testing.expectEqual(0, publishShared(file, 5000));
+    try testing.expectEqual(os.Errno.not_permitted, code(linux.ftruncate(file, 4999)));
+    try testing.expectEqual(os.Errno.not_permitted, code(linux.ftruncate(file, 5001)));
+
+    const reader: i32 = @intCast(linux.dup(file));
+    defer closeShared(reader);
+    try testing.expectEqual(0, unmap(ptr, bytes));
+    closeShared(file);
+    var end: [2]u8 = undefined;
+    try testing.expectEqual(1, linux.pread(reader, &end, 2, 4999));
+    try testing.expectEqual(7, end[0]);
+
+    var next: i32 = -1;
+    const other = mapShared(bytes, &next, &errno).?;
+    try testing.expect(next != file);
+    try testing.expectEqual(0, unmap(other, bytes));
+    closeShared(next);
 }
 
 test "large pages by advice are seen by both ways of counting" {

@@ -96,6 +96,21 @@ pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
     return null;
 }
 
+pub fn mapShared(bytes: usize, file: *i32, errno: *u16) ?[*]u8 {
+    _ = .{ bytes, file };
+    errno.* = os.Errno.unsupported;
+    return null;
+}
+
+pub fn publishShared(file: i32, bytes: usize) u16 {
+    _ = .{ file, bytes };
+    return os.Errno.unsupported;
+}
+
+pub fn closeShared(file: i32) void {
+    _ = file;
+}
+
 pub fn unmap(ptr: [*]u8, bytes: usize) u16 {
     return code(c.munmap(ptr, bytes));
 }

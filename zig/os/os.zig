@@ -21,6 +21,8 @@
 //! | reserve            | mmap                 | falls back to fewer regions; of one: fatal     |
 //! | reserveLow         | mmap                 | fatal to the low section that was asked for      |
 //! | mapHuge            | mmap, madvise        | fatal for "hugetlb"; "auto" falls back to huge   |
+//! | mapShared          | memfd_create, mmap   | fatal for the region                             |
+//! | publishShared      | ftruncate, fcntl     | fatal for the call; the lease stays as it was    |
 //! | unmap              | munmap               | counted; pages given back, range kept for later  |
 //! | .huge              | madvise              | falls back to base pages, counted                |
 //! | .no_huge           | madvise              | counted                                          |
@@ -120,6 +122,8 @@ pub const SystemCall = enum(u8) {
     pthread_key_create = 12,
     /// `random`
     getrandom = 13,
+    /// `mapShared`, `publishShared`
+    memfd_create = 14,
     _,
 };
 
@@ -180,6 +184,20 @@ const Primitives = struct {
     /// never a signal at a later touch; nothing stays mapped then. 40 to 100 us a page, for the
     /// zeroing.
     mapHuge: fn (bytes: usize, errno: *u16) ?[*]u8,
+
+    /// Maps zeroed memory, aligned to `large_page_bytes`, that a file without a name has: `file` is
+    /// its descriptor, not inherited by programs that are started. Descriptors are numbers of the
+    /// upper half of what the process may have, each used again as late as possible, so that a
+    /// number that someone kept leads nowhere rather than elsewhere, and sockets have the lower
+    /// half. Post: unmapped by `unmap`, closed by `closeShared`; or null with `errno` set.
+    mapShared: fn (bytes: usize, file: *i32, errno: *u16) ?[*]u8,
+
+    /// Makes the file exactly `bytes` long, for good: it is sealed against shrinking and growing,
+    /// and memory of its mapping beyond the page of the last byte must not be touched any more.
+    publishShared: fn (file: i32, bytes: usize) u16,
+
+    /// Closes a file of `mapShared`. Who has opened it for himself keeps the memory.
+    closeShared: fn (file: i32) void,
 
     /// Unmaps a range of one or of several adjoining mappings (of large pages: whole ones). Locks
     /// go with it. Refused (ENOMEM) when it would split a mapping at the limit of mappings; the

@@ -29,6 +29,20 @@ pub fn mapHuge(bytes: usize, errno: *u16) ?[*]u8 {
     return reserve(bytes, os.large_page_bytes, errno);
 }
 
+pub fn mapShared(bytes: usize, file: *i32, errno: *u16) ?[*]u8 {
+    _ = file;
+    return reserve(bytes, os.large_page_bytes, errno);
+}
+
+pub fn publishShared(file: i32, bytes: usize) u16 {
+    _ = .{ file, bytes };
+    return unsupported;
+}
+
+pub fn closeShared(file: i32) void {
+    _ = file;
+}
+
 pub fn unmap(ptr: [*]u8, bytes: usize) u16 {
     _ = .{ ptr, bytes };
     return unsupported;

@@ -196,7 +196,11 @@ pub const Area = extern struct {
     /// Link in the list of free area slots.
     next: u32,
     live: bool,
-    _: [7]u8,
+    /// Its file was shown to the program: it is as long as its tenant, and never has another one.
+    published: bool = false,
+    _: [2]u8 = @splat(0),
+    /// Descriptor of the file that has its memory; below 0: memory without a file.
+    file: i32 = -1,
 
     /// Index of the area's region number `i`.
     pub inline fn at(area: *const Area, i: usize) u32 {
@@ -449,7 +453,6 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 .collected = 0,
                 .next = none,
                 .live = true,
-                ._ = @splat(0),
             };
             self.lock.release();
             for (0..count) |i| {
