@@ -236,7 +236,7 @@ pub fn Engine(comptime Os: type) type {
                 inline for (1..layer_file.kinds + 1) |kind| if (slot.layer_memory[kind - 1]) |memory|
                     self.table.release(memory, @sizeOf(Layer.Of(@enumFromInt(kind))));
             };
-            if (self.alive) |word| self.table.release(@ptrCast(@volatileCast(@constCast(word))), Os.pageBytes());
+            if (self.alive) |word| self.table.release(@ptrCast(@constCast(@volatileCast(word))), Os.pageBytes());
             if (self.state.load(.acquire, .engine_ready) == ready) {
                 self.table.release(@ptrCast(self.threads), threads_bytes);
                 self.table.release(@ptrCast(self.fronts), fronts_bytes);
