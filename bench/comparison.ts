@@ -21,6 +21,8 @@ export interface Comparison {
   verdict: Verdict;
   /** Why a line was skipped or failed. */
   note?: string;
+  /** Day of the run, where it is not the report's. */
+  date?: string;
   /** Each repetition, in the order in which they ran. */
   oursSamples?: number[];
   theirsSamples?: number[];

@@ -2,13 +2,13 @@
 //
 //     bun bench/run.ts -- [row or group ...] [--json file] [--against file] [--rounds n] [--seed n]
 //                         [--markdown file] [--smoke] [--list] [--work text] [--peers a,b]
-//                         [--record]
+//                         [--record] [--merge]
 //
 // Rows and groups are those of targets.ts; without any, the group `large` runs. Exit 0 when no
 // judged line is short, 1 when one is or a row could not run, 2 for a wrong command line. A smoke
 // run judges nothing: it shows that every row still works.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ensureLibrary } from "../scripts/library-build.ts";
 import { type Comparison, failed } from "./comparison.ts";
@@ -81,6 +81,7 @@ const { values, positionals } = parseArgs({
     work: { type: "string" },
     peers: { type: "string" },
     record: { type: "boolean", default: false },
+    merge: { type: "boolean", default: false },
     smoke: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
   },
@@ -127,6 +128,17 @@ for (const row of chosenRows(positionals)) {
 }
 
 console.log(`\n${table(report.comparisons)}`);
+// Rows of an earlier run that were not run now stay in the file, with the date of their own run.
+if (values.merge && values.json && existsSync(values.json)) {
+  const older = JSON.parse(readFileSync(values.json, "utf8")) as Report;
+  const now = new Set(report.comparisons.map((one) => one.row));
+  const kept = older.comparisons.filter((one) => !now.has(one.row));
+  for (const one of kept) one.date ??= older.date.slice(0, 10);
+  const order = Object.keys(targets);
+  report.comparisons = [...kept, ...report.comparisons].sort(
+    (a, b) => order.indexOf(a.row) - order.indexOf(b.row),
+  );
+}
 if (values.json) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
 if (values.markdown) writeFileSync(values.markdown, markdown(report));
 if (values.against) {
