@@ -30,6 +30,8 @@ pub fn Lane(comptime Sync: type, comptime slots_max: u32) type {
         collecting: Sync.Atomic(u32) = .init(0),
 
         const Self = @This();
+        /// Slots in a cache line.
+        const line_slots = 64 / 4;
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
@@ -49,16 +51,28 @@ pub fn Lane(comptime Sync: type, comptime slots_max: u32) type {
         /// False: the lane is full and the caller still owns `index`.
         pub inline fn send(lane: *Self, index: u32) bool {
             if (!lane.hasRoom()) return false;
+            lane.sendOne(index);
+            return true;
+        }
+
+        /// `send` after `hasRoom` said yes.
+        pub inline fn sendOne(lane: *Self, index: u32) void {
             const sent = lane.sent.load(.monotonic, .lane_sent);
             lane.slots[sent % slots_max].set(index);
+            // The next line is the collector's until it is asked for, and a locked instruction of the
+            // sender's would wait for it.
+            @prefetch(&lane.slots[(sent +% line_slots) % slots_max], .{ .rw = .write });
             // Release: pairs with the acquire in `collect`, which would otherwise read an old slot, or
             // miss what was written to the memory that the index stands for.
             lane.sent.store(sent +% 1, .release, .lane_send);
-            return true;
         }
 
         /// Takes the oldest indexes, as many as fit; returns their count.
         pub fn collect(lane: *Self, out: []u32) u32 {
+            const expected = lane.taken.load(.monotonic, .lane_is_empty);
+            // The lines are the sender's: all are on their way before the first is needed.
+            inline for (0..(slots_max + line_slots - 1) / line_slots) |line|
+                @prefetch(&lane.slots[(expected +% line * line_slots) % slots_max], .{});
             if (lane.isEmpty()) return 0;
             // Acquire: pairs with the release of the collector before, to see how far it came.
             if (lane.collecting.cmpxchg(0, 1, .acquire, .monotonic, .lane_claim) != null) return 0;

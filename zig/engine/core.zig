@@ -1551,6 +1551,8 @@ pub fn Engine(comptime Os: type) type {
             if (self.threadAt(thread_index) == null) return .foreign;
             const pool = self.poolOf(id) orelse return .closed;
             const ptr = address orelse return .ok;
+            // A thread that only frees gets here first.
+            defer self.rememberCache(thread_index, id, pool);
             pool.free(thread_index, @intFromPtr(ptr)) catch |err| return switch (err) {
                 error.Foreign => .foreign,
                 error.DoubleFree => .double_free,

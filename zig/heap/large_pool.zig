@@ -233,12 +233,17 @@ pub fn LargePool(comptime Table: type) type {
             return @intCast(@min(self.options.local_buffer_bytes >> @intCast(class + class_shift_min), 1 << 20));
         }
 
+        /// What lies in a list beyond the thread's share may wait for the next tick.
+        fn ticks(self: *const Self) bool {
+            return self.options.background and !self.options.eager_return;
+        }
+
         /// Regions of a class that may lie in a thread's list until the next tick moves what is beyond
         /// `localMax` to the shared stacks. Without ticks, and where all beyond is given back at once,
         /// the same.
         fn listMax(self: *const Self, class: usize) u32 {
             const local = self.localMax(class);
-            if (!self.options.background or self.options.eager_return or local == 0) return local;
+            if (!self.ticks() or local == 0) return local;
             return local + @min(surplus_regions_max, @as(u32, @intCast(surplus_bytes_max >> @intCast(class + class_shift_min))));
         }
 
@@ -342,7 +347,7 @@ pub fn LargePool(comptime Table: type) type {
                 cache.near.lock.leave();
                 return null;
             }
-            head.* = tie.next.load(.monotonic, .cache_link);
+            head.* = region.next.load(.monotonic, .cache_link);
             row.change(minus_one);
             cache.near.lock.leave();
             if (tenant == .leased) cache.near.last = index;
@@ -400,25 +405,44 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Takes what is next in a lane; what is not the thread's own goes to its owner. False: nothing.
         fn collectLane(self: *Self, cache: *Cache, sender: *Cache) bool {
-            var batch: [16]u32 = undefined;
+            // All at once, not a few each time: each look at the lane waits for lines of the sender's.
+            var batch: [Cache.lane_slots]u32 = undefined;
             const count = sender.lane.collect(&batch);
             if (count == 0) return false;
-            // Their lines are the sender's: all are on their way before the first is needed.
+            // To be written soon: asked for all at once, since each store waits for those before it.
             for (batch[0..count]) |index| self.table.expect(index);
-            var first: u32 = none;
-            var i = count;
-            while (i != 0) {
-                i -= 1;
-                const index = batch[i];
+            const all = self.ticks();
+            var chain: ds.Chain = .{};
+            var sort: u16 = 0;
+            for (batch[0..count]) |index| {
                 if (!cache.is(index, .free)) {
                     self.giveRemote(cache, index);
                     continue;
                 }
-                self.table.next(index).store(first, .monotonic, .chain_link);
-                first = index;
+                const region = self.table.at(index);
+                if (chain.count != 0 and region.sort() == sort) {
+                    self.table.next(chain.last).store(index, .monotonic, .chain_link);
+                    chain.last = index;
+                    chain.count += 1;
+                    continue;
+                }
+                self.keepSome(cache, &chain, all);
+                sort = region.sort();
+                chain = .{ .first = index, .last = index, .count = 1 };
             }
-            self.keepAll(cache, first);
+            self.keepSome(cache, &chain, all);
             return true;
+        }
+
+        /// Puts a chain of one class and flavor, whose end is still open, into the own list, or into the
+        /// shared stack if there is no room and it may not stay until the next tick.
+        fn keepSome(self: *Self, cache: *Cache, chain: *ds.Chain, all: bool) void {
+            if (chain.count == 0) return;
+            self.table.next(chain.last).store(none, .monotonic, .chain_link);
+            const region = self.table.at(chain.first);
+            if (all or cache.countOf(region.class) < cache.rows[region.class].max) {
+                _ = self.keepChain(cache, region.class, region.flavor, chain.*);
+            } else self.shareChainOf(cache, region.class, region.flavor, chain);
         }
 
         /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
@@ -478,8 +502,7 @@ pub fn LargePool(comptime Table: type) type {
             if (tenancy.state != .leased or tenancy.pool != home.pool) return false;
             if (tenancy.owner != cache.lane_owner.load(.monotonic, .lane_owner) or !cache.lane.hasRoom()) return false;
             if (!win(tie, seen)) return false;
-            const sent = cache.lane.send(index);
-            std.debug.assert(sent);
+            cache.lane.sendOne(index);
             return true;
         }
 
@@ -494,10 +517,9 @@ pub fn LargePool(comptime Table: type) type {
         inline fn keepWarm(cache: *Cache, index: u32, region: *Region) bool {
             const row = &cache.rows[region.class];
             if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.near.lock.tryEnterWarm()) return false;
-            const tie = &cache.near.ties[index];
-            cache.make(tie, .free);
+            cache.make(&cache.near.ties[index], .free);
             const head = &row.heads[region.flavor.index()];
-            tie.next.store(head.*, .monotonic, .cache_link);
+            region.next.store(head.*, .monotonic, .cache_link);
             head.* = index;
             // Counted again: a thief may have been here before we entered.
             row.change(1);
