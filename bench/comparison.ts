@@ -3,7 +3,7 @@
 
 export type Verdict = "ok" | "short" | "info" | "skipped" | "failed";
 
-export type Unit = "ns" | "MiB" | "KiB" | "instructions";
+export type Unit = "ns" | "MiB" | "KiB" | "instructions" | "bytes" | "of live";
 
 export interface Comparison {
   row: string;

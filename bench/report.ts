@@ -98,6 +98,8 @@ function cells(one: Comparison): string[] {
 
 function figure(value: number | undefined, unit: string): string {
   if (value === undefined) return "";
+  if (unit === "bytes") return `${value} B`;
+  if (unit === "of live") return value.toFixed(3);
   if (unit === "instructions") return `${value.toFixed(1)} ins`;
   if (unit !== "ns") return `${value.toFixed(1)} ${unit}`;
   if (value < 1000) return `${value.toFixed(1)} ns`;

@@ -31,6 +31,10 @@ export const targets = {
   N8: { reclaim: 1, idle: 3 },
   N9: { pair: 1, handover: 0.7 },
   N10: { startResident: 1.05 },
+  /** Bytes of the module without and with statistics. */
+  S1: { bareBytes: 2048, fullBytes: 4096 },
+  S2: { fastest: 1 },
+  S3: { smallest: 0.8, live: 1.15 },
   W1: {},
   W2: {},
   W3: {},
@@ -46,6 +50,7 @@ export const groups: Record<string, readonly RowName[]> = {
   global: ["N4", "N5", "N6"],
   reclaiming: ["N7", "N8"],
   owner: ["N9"],
+  small: ["S1", "S2", "S3"],
   instructions: ["I1", "I2", "I3", "I4", "I5"],
   typescript: ["B1", "B2", "B3", "B4", "B5", "B6", "B9", "B10"],
   native: ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10"],

@@ -1,4 +1,4 @@
-// The rows that go through TypeScript, B1 to B10: each in a process of its own, so that every one
+// The rows that go through TypeScript, B1 to B10 and S1 to S3: each in a process of its own, so that every one
 // starts with an empty heap and none inherits another's collections.
 
 import { join } from "node:path";
@@ -14,6 +14,9 @@ const files = {
   B6: "b6_random_reads.ts",
   B9: "b9_blob_server.ts",
   B10: "b10_import.ts",
+  S1: "s1_size.ts",
+  S2: "s2_churn.ts",
+  S3: "s2_churn.ts",
 } as const;
 
 export type TypeScriptRow = keyof typeof files;
@@ -35,7 +38,7 @@ async function child(
   const file = join(import.meta.dir, "ts", files[row]);
   const { rounds, smoke, seed } = options;
   const argument = JSON.stringify({ rounds, smoke, seed, liveObjects });
-  const process_ = Bun.spawn([process.execPath, file, argument], {
+  const process_ = Bun.spawn([process.execPath, file, argument, row], {
     // Without it a child gets the environment of this process's start, without the library's path.
     env: process.env,
     stdout: "pipe",
