@@ -66,7 +66,10 @@ function expectedAnswer(csv: string, minimum: number): string {
     .join("");
 }
 
-export async function work(source: Uint8Array<ArrayBuffer> | ArrayBuffer, rows = 100_000): Promise<Outcome> {
+export async function work(
+  source: Uint8Array<ArrayBuffer> | ArrayBuffer,
+  rows = 100_000,
+): Promise<Outcome> {
   const { instance } = await WebAssembly.instantiate(source, {});
   const module = instance.exports as unknown as Module;
   const csv = orders(rows);
