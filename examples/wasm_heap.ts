@@ -1,5 +1,5 @@
-/** A small heap in a WebAssembly memory: the same in a browser, by `import ... from "holdfast/wasm"`. */
-import { SmallHeap } from "../src/wasm.ts";
+// A small heap in a WebAssembly memory. In a browser it is the same.
+import { SmallHeap } from "holdfast/wasm";
 
 using heap = SmallHeap.wasm({ maximumPages: 256 });
 const point = heap.alloc(24);
@@ -21,4 +21,4 @@ console.log(heap.stats().inUse, "of", heap.memory.buffer.byteLength / 65_536, "p
 // Prints:
 // 0 [ 1, 2, 3 ]
 // true 1,2,3
-// 0 of 18 pages
+// 0 of 17 pages
