@@ -5,8 +5,8 @@
 //! address alone, so two bits per granule lie beside the memory: one where a block begins and one
 //! where it ends. The first is the truth about what is live: a free clears it, and a free that finds
 //! it clear is a second one, or of an address that is no block's. The length of a block is the
-//! distance of the two, in granules; the exact bytes are the caller's business (the engine's
-//! leases), and the heap's own figures count granules here.
+//! distance of the two, in granules; what its last granule has more than was asked for stands in four
+//! bits beside the first, so that figures count the bytes requested.
 //!
 //! Invariant: a bit is set at the first granule of each live block in one map, at its last in the
 //! other, and nowhere else. Memory and maps are reserved once at `init`; nothing is touched before
@@ -14,7 +14,8 @@
 //! does not use goes to the system by `trim`, not to a pool.
 //!
 //! Cost: a lock around each call (futex, free when nobody else is there); the length of a block is
-//! found by words of 64 granules, so 1 µs for 2 MiB. Space: a 64th of what is used, for the maps.
+//! found by words of 64 granules, so 1 µs for 2 MiB. Space: a 64th of what is used, for the maps, and
+//! up to a 32nd more where blocks are short.
 //!
 //! Threads: any, under the lock; a free without a thread takes it too, for less than a microsecond.
 //!
@@ -30,6 +31,8 @@ const granule_bytes = small_heap.granule_bytes;
 const page_bytes = small_heap.host_page_bytes;
 /// Granules to a word of a map.
 const word_bits = 64;
+/// One bit a granule for beginnings, one for ends, four for what is spare.
+const maps_count = 2 + 4;
 
 pub fn SmallLayer(comptime Os: type) type {
     return struct {
@@ -37,9 +40,10 @@ pub fn SmallLayer(comptime Os: type) type {
         /// First granules of live blocks, then last granules; null: not initialised.
         begins: ?[*]u64,
         ends: [*]u64,
+        /// Four bits a granule: bytes of a block's last granule that were not asked for.
+        spare: [*]u8,
         map_bytes: usize,
         live: u64,
-        live_bytes: u64,
 
         const Self = @This();
         /// Its host is `Unlocked`: the lock is taken here, around heap and maps together.
@@ -93,7 +97,7 @@ pub fn SmallLayer(comptime Os: type) type {
             const limit = if (options.limit_bytes == 0) limit_bytes_default else options.limit_bytes;
             const reservation = Reservation(Os).init(limit) catch return false;
             const bytes = reservation.limit_bytes / granule_bytes / 8;
-            const map_bytes = std.mem.alignForward(usize, 2 * bytes, page_bytes);
+            const map_bytes = std.mem.alignForward(usize, maps_count * bytes, page_bytes);
             var errno: u16 = 0;
             const maps = Os.reserve(map_bytes, page_bytes, &errno) orelse {
                 var unused = reservation;
@@ -104,9 +108,9 @@ pub fn SmallLayer(comptime Os: type) type {
                 .heap = .{ .host = .{ .reservation = reservation } },
                 .begins = @ptrCast(@alignCast(maps)),
                 .ends = @ptrCast(@alignCast(maps + bytes)),
+                .spare = maps + 2 * bytes,
                 .map_bytes = map_bytes,
                 .live = 0,
-                .live_bytes = 0,
             };
             return true;
         }
@@ -125,9 +129,8 @@ pub fn SmallLayer(comptime Os: type) type {
             if (self.begins == null or bytes == 0 or bytes > bytes_max) return null;
             self.acquire();
             defer self.release();
-            const room = roomOf(bytes);
-            const ptr = self.heap.alloc(room, if (alignment == 0) granule_bytes else alignment) orelse return null;
-            self.note(@intFromPtr(ptr), room);
+            const ptr = self.heap.alloc(bytes, if (alignment == 0) granule_bytes else alignment) orelse return null;
+            self.note(@intFromPtr(ptr), bytes);
             return ptr;
         }
 
@@ -135,9 +138,8 @@ pub fn SmallLayer(comptime Os: type) type {
             if (self.begins == null) return error.Foreign;
             self.acquire();
             defer self.release();
-            const bytes = self.lengthOf(ptr) orelse return if (self.isInside(ptr)) error.DoubleFree else error.Foreign;
-            self.forget(@intFromPtr(ptr), bytes);
-            self.heap.free(ptr, bytes);
+            const room = self.lengthOf(ptr) orelse return if (self.isInside(ptr)) error.DoubleFree else error.Foreign;
+            self.heap.free(ptr, self.forget(@intFromPtr(ptr), room));
         }
 
         pub fn usableSize(self: *Self, ptr: [*]u8) ?usize {
@@ -151,12 +153,11 @@ pub fn SmallLayer(comptime Os: type) type {
             if (self.begins == null or bytes == 0 or bytes > bytes_max) return false;
             self.acquire();
             defer self.release();
-            const old = self.lengthOf(ptr) orelse return false;
-            const room = roomOf(bytes);
-            if (!self.heap.resize(ptr, old, room)) return false;
-            self.forget(@intFromPtr(ptr), old);
-            self.note(@intFromPtr(ptr), room);
-            return true;
+            const room = self.lengthOf(ptr) orelse return false;
+            const old = self.forget(@intFromPtr(ptr), room);
+            const is_done = self.heap.resize(ptr, old, bytes);
+            self.note(@intFromPtr(ptr), if (is_done) bytes else old);
+            return is_done;
         }
 
         pub fn threadEnded(_: *Self, _: u32) void {}
@@ -187,7 +188,7 @@ pub fn SmallLayer(comptime Os: type) type {
             if (self.begins == null) return 0;
             self.acquire();
             defer self.release();
-            return self.heap.host.reservation.used_bytes / (granule_bytes * 8 / 2);
+            return self.heap.host.reservation.used_bytes / (granule_bytes * 8) * maps_count;
         }
 
         pub fn figures(self: *Self) Figures {
@@ -232,17 +233,31 @@ pub fn SmallLayer(comptime Os: type) type {
         }
 
         fn note(self: *Self, address: usize, bytes: usize) void {
-            flip(self.begins.?, self.indexOf(address));
-            flip(self.ends, self.indexOf(address + bytes) - 1);
+            const room = roomOf(bytes);
+            self.flipEnds(address, room);
+            const first = self.indexOf(address);
+            self.spare[first / 2] |= @as(u8, @intCast(room - bytes)) << spareShift(first);
             self.live += 1;
-            self.live_bytes += bytes;
         }
 
-        fn forget(self: *Self, address: usize, bytes: usize) void {
-            flip(self.begins.?, self.indexOf(address));
-            flip(self.ends, self.indexOf(address + bytes) - 1);
+        /// The bytes that were asked for.
+        fn forget(self: *Self, address: usize, room: usize) usize {
+            self.flipEnds(address, room);
+            const first = self.indexOf(address);
+            const nibble = @as(u8, 0xF) << spareShift(first);
+            const spare = (self.spare[first / 2] & nibble) >> spareShift(first);
+            self.spare[first / 2] &= ~nibble;
             self.live -= 1;
-            self.live_bytes -= bytes;
+            return room - spare;
+        }
+
+        fn spareShift(index: usize) u3 {
+            return @intCast(index % 2 * 4);
+        }
+
+        fn flipEnds(self: *Self, address: usize, room: usize) void {
+            flip(self.begins.?, self.indexOf(address));
+            flip(self.ends, self.indexOf(address + room) - 1);
         }
 
         /// Bytes of a live block; null if none begins here.

@@ -33,6 +33,9 @@ test "a layer over a small heap knows the length of a block by its address" {
         if (bytes > 16) try testing.expectEqual(null, layer.usableSize(block + 16));
     }
     try testing.expectEqual(sizes.len, layer.liveObjects());
+    var sum: f64 = 0;
+    for (sizes) |bytes| sum += @floatFromInt(bytes);
+    try testing.expectEqual(sum, layer.figures().in_use);
     try layer.free(0, layer.alloc(0, 400 * kib, 0).?);
     try testing.expect(layer.resizeInPlace(0, blocks[6], 500 * kib));
     try testing.expectEqual(500 * kib, layer.usableSize(blocks[6]).?);
