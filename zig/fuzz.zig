@@ -15,6 +15,7 @@
 const std = @import("std");
 const buddy = @import("heap/buddy_fuzz.zig");
 const engine = @import("engine/engine_fuzz.zig");
+const global = @import("heap/global_fuzz.zig");
 const handle_table = @import("ds/handle_table_fuzz.zig");
 const reclaiming = @import("heap/reclaiming_fuzz.zig");
 const owner_slab = @import("heap/owner_slab_fuzz.zig");
@@ -32,6 +33,8 @@ const Fuzzer = struct {
 const fuzzers = [_]Fuzzer{
     .{ .name = "buddy", .run = buddy.fuzz, .smoke_events = 100_000 },
     .{ .name = "engine", .run = engine.fuzz, .smoke_events = 20_000 },
+    .{ .name = "global", .run = global.fuzz, .smoke_events = 100_000 },
+    .{ .name = "global_threads", .run = global.fuzzThreads, .smoke_events = 1_000_000 },
     .{ .name = "handle_table", .run = handle_table.fuzz, .smoke_events = 200_000 },
     .{ .name = "reclaiming", .run = reclaiming.fuzz, .smoke_events = 20_000 },
     .{ .name = "reclaiming_dirty", .run = reclaiming.fuzzDirty, .smoke_events = 5_000 },

@@ -34,6 +34,7 @@ comptime {
     _ = @import("heap/buddy_fuzz.zig");
     _ = @import("heap/buddy_test.zig");
     _ = @import("heap/faults_test.zig");
+    _ = @import("heap/global_fuzz.zig");
     _ = @import("heap/global_test.zig");
     _ = @import("heap/large_pool_test.zig");
     _ = @import("heap/reclaiming_fuzz.zig");

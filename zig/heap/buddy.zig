@@ -665,6 +665,15 @@ pub fn Buddy(comptime options: Options) type {
             return .{ .address = address, .pages_count = page.next, .tag = page.tag };
         }
 
+        /// Whether a page of the buddy's lies at `address`.
+        pub fn holds(buddy: *Self, address: usize) bool {
+            buddy.lock.lock();
+            defer buddy.lock.unlock();
+            const at = buddy.extentAt(address) orelse return false;
+            const section = buddy.extents[at].section orelse return false;
+            return address >= section.base;
+        }
+
         const Place = struct { section: *Section, index: u32 };
 
         fn takenAtLocked(buddy: *Self, address: usize) FreeError!Place {

@@ -147,10 +147,12 @@ pub fn Global(comptime config: Config) type {
             adoptions: Sync.Atomic(u64),
             remote_frees: Sync.Atomic(u64),
             doubles: Sync.Atomic(u64),
+            /// Slabs looked at because of remote frees.
+            visits: Sync.Atomic(u64),
             // To a power of two: an index becomes an address by a shift.
             padding: [padding_bytes]u8,
 
-            const used_bytes = classes_count * (@sizeOf(Row) + @sizeOf(?*Slab)) + 2 * 64;
+            const used_bytes = classes_count * (@sizeOf(Row) + @sizeOf(?*Slab)) + 64 + 9 * 8;
             const padding_bytes = (std.math.ceilPowerOfTwo(usize, used_bytes) catch unreachable) - used_bytes;
         };
 
@@ -168,7 +170,8 @@ pub fn Global(comptime config: Config) type {
         pub fn init(self: *Self, backend: ?Backend, options: Options) bool {
             // Acquire: pairs with the release in deinit. Of two who initialise at once one wins, and a
             // second call never touches a heap in use.
-            if (self.state.cmpxchg(0, @intFromEnum(State.initialising), .acquire, .monotonic, .global_init) != null) return false;
+            const found = self.state.cmpxchg(0, @intFromEnum(State.initialising), .acquire, .monotonic, .global_init);
+            if (found != null and !ds.fault("global-reinit")) return false;
             self.backend = backend;
             self.region_bytes = @min(options.region_bytes, std.math.maxInt(isize));
             self.buddy = .{};
@@ -182,7 +185,7 @@ pub fn Global(comptime config: Config) type {
         /// Over the caller's memory alone. On an error nothing is left behind.
         pub fn initRegion(self: *Self, memory: []u8) RegionError!void {
             if (!self.init(null, .{})) return error.AlreadyInitialised;
-            errdefer self.state.store(0, .monotonic, .global_rollback);
+            errdefer if (!ds.fault("global-no-rollback")) self.state.store(0, .monotonic, .global_rollback);
             try self.addRegion(memory, .{});
         }
 
@@ -352,6 +355,10 @@ pub fn Global(comptime config: Config) type {
                 unlist(owner, class, slab);
                 return slab;
             }
+            if (ds.fault("global-full-walk")) {
+                var next = self.firstRecord();
+                while (next) |slab| : (next = slab.older) add(&owner.visits, 1);
+            }
             if (self.takeSpare(thread, class)) |slab| return slab;
             if (self.adopt(thread, class)) |slab| return slab;
             return self.freshSlab(thread, class);
@@ -376,7 +383,7 @@ pub fn Global(comptime config: Config) type {
             const span_bytes = @as(usize, 1) << classes[class].span_shift;
             const span = self.takeRun(thread, span_bytes / page_bytes, span_bytes, Tag.slab) orelse return null;
             return self.slabOver(thread, class, @intFromPtr(span)) orelse {
-                _ = self.buddy.free(@intFromPtr(span)) catch unreachable;
+                if (!ds.fault("global-leak-on-refusal")) _ = self.buddy.free(@intFromPtr(span)) catch unreachable;
                 return null;
             };
         }
@@ -498,13 +505,14 @@ pub fn Global(comptime config: Config) type {
                 @branchHint(.unlikely);
                 return self.freeOther(slab, address);
             }
-            const slot = slab.slotAt(address) orelse return error.Foreign;
+            const slot = try slotOf(slab, address);
             const word = slot / 64;
             const bit = @as(u64, 1) << @intCast(slot % 64);
             const both = slab.pair(word);
             const free_bits = both.free.load(.monotonic, .slab_free);
             if ((free_bits | slab.elsewhere(both, word)) & bit != 0) {
                 @branchHint(.unlikely);
+                if (ds.fault("global-double-free")) return;
                 return if (slot < slab.capacity) error.DoubleFree else error.Foreign;
             }
             both.free.store(free_bits | bit, .monotonic, .slab_free_store);
@@ -517,13 +525,32 @@ pub fn Global(comptime config: Config) type {
 
         noinline fn freeOther(self: *Self, slab: *Slab, address: usize) FreeError!void {
             if (slab.tag.load(.monotonic, .slab_tag_load) == 0) return self.freePages(address);
-            const slot = slab.slotAt(address) orelse return error.Foreign;
+            const slot = try slotOf(slab, address);
             if (slot >= slab.capacity) return error.Foreign;
+            if (ds.fault("global-double-free") and slab.idle(slot / 64) >> @intCast(slot % 64) & 1 != 0) return;
+            if (ds.fault("global-late-count")) {
+                // As a freer that sleeps between its push and its count.
+                if (late_count) |count| count.* += 1;
+                late_count = @ptrFromInt(address);
+            }
             if (try slab.freeRemote(slot) == .mail) self.post(slab);
+        }
+
+        var late_count: ?*u32 = null;
+
+        inline fn slotOf(slab: *const Slab, address: usize) FreeError!usize {
+            if (ds.fault("global-interior-free")) {
+                return (address - slab.base) / classes[slab.class.load(.monotonic, .slab_class)].bytes;
+            }
+            return slab.slotAt(address) orelse error.Foreign;
         }
 
         fn freePages(self: *Self, address: usize) FreeError!void {
             if (!self.isReady()) return error.Foreign;
+            if (ds.fault("global-header-trusted") and self.buddy.holds(address)) {
+                const header: *const u32 = @ptrFromInt(std.mem.alignBackward(usize, address, page_bytes));
+                if (header.* == 0x534C4142) return;
+            }
             _ = self.buddy.freeTagged(address, Tag.pages) catch |wrong| return switch (wrong) {
                 error.DoubleFree => error.DoubleFree,
                 error.Foreign, error.Interior => error.Foreign,
@@ -547,7 +574,8 @@ pub fn Global(comptime config: Config) type {
             const owner = &self.owners[thread];
             var next = first;
             while (next) |slab| {
-                next = Mail.after(slab);
+                next = if (ds.fault("global-first-mail-only")) null else Mail.after(slab);
+                add(&owner.visits, 1);
                 if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) {
                     self.post(slab);
                     continue;
@@ -575,6 +603,7 @@ pub fn Global(comptime config: Config) type {
             switch (@as(slab_file.State, @enumFromInt(slab.state.load(.monotonic, .slab_state)))) {
                 .current => slab.left = slab_file.left_never,
                 .full => {
+                    if (ds.fault("global-full-misjudged") and slab.summary.load(.monotonic, .slab_summary_load) != 0) return;
                     slab.left = slab.capacity - classes[class].threshold - beyond;
                     if (slab.left == 0) return self.keepSpare(thread, slab);
                     slab.state.store(@intFromEnum(slab_file.State.partial), .monotonic, .slab_state);
@@ -633,6 +662,7 @@ pub fn Global(comptime config: Config) type {
 
         fn adopt(self: *Self, thread: u32, class: u8) ?*Slab {
             if (self.orphans.load(.monotonic, .global_orphans) == 0) return null;
+            if (ds.fault("global-never-adopted")) return null;
             self.orphan_lock.lock();
             defer self.orphan_lock.unlock();
             self.readMail(nobody);
@@ -745,9 +775,12 @@ pub fn Global(comptime config: Config) type {
         // --- Sections
 
         fn takeRun(self: *Self, thread: u32, count: usize, alignment: usize, tag: u16) ?[*]u8 {
+            var tries: u32 = 0;
             while (true) {
                 return self.buddy.allocSparing(count, alignment, tag) catch |wrong| {
                     if (wrong != error.OutOfMemory) return null;
+                    tries += 1;
+                    if (ds.fault("global-one-retry") and tries == 2) return null;
                     if (self.grow(thread, count, alignment, tag)) |grown| switch (grown) {
                         .added => continue,
                         .run => |run| return run,
@@ -886,7 +919,7 @@ pub fn Global(comptime config: Config) type {
             const ptr = old orelse return self.alloc(thread, bytes, alignment);
             const usable = self.usableSize(ptr) orelse return null;
             const wasteful = bytes < usable / 2 and usable <= slab_class.slot_bytes_max;
-            if (!wasteful and self.resizeInPlace(thread, ptr, bytes)) return ptr;
+            if (!wasteful and !ds.fault("global-realloc-copies") and self.resizeInPlace(thread, ptr, bytes)) return ptr;
             const new = self.alloc(thread, bytes, alignment) orelse return null;
             ds.memory.copy(new[0..@min(bytes, usable)], ptr[0..@min(bytes, usable)]);
             self.free(thread, ptr) catch {};
@@ -954,6 +987,7 @@ pub fn Global(comptime config: Config) type {
             late_double_frees: f64,
             adoptions: f64,
             refills: f64,
+            visits: f64,
             refusals: f64,
         };
 
@@ -981,6 +1015,7 @@ pub fn Global(comptime config: Config) type {
                 out.remote_frees += @floatFromInt(owner.remote_frees.load(.monotonic, .global_counter));
                 out.late_double_frees += @floatFromInt(owner.doubles.load(.monotonic, .global_counter));
                 out.adoptions += @floatFromInt(owner.adoptions.load(.monotonic, .global_counter));
+                out.visits += @floatFromInt(owner.visits.load(.monotonic, .global_counter));
                 out.refills += @floatFromInt(owner.refills.load(.monotonic, .global_counter));
             }
             const runs = self.buddy.figures();
