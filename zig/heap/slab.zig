@@ -70,9 +70,9 @@ pub fn Slab(comptime Sync: type) type {
         const Self = @This();
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
-        pub const ordered_sites = [_]@TypeOf(.site){
-            .slab_remote, .slab_summary, .slab_collect, .slab_collect_word,
-        };
+        pub const ordered_sites = [_]@TypeOf(.site){ .slab_remote, .slab_collect_word };
+        /// Those that only order two read-modify-writes of one freer.
+        pub const announce_sites = [_]@TypeOf(.site){ .slab_summary, .slab_collect };
 
         pub const Pair = extern struct { free: Word, batch: Word };
 

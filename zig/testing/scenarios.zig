@@ -29,6 +29,7 @@ pub const all = [_]Scenario{
     LockScenario.with(true),
     LockScenario.with(false),
     @import("scenario_table.zig").scenario,
+    @import("scenario_global.zig").scenario,
     @import("scenario_slab.zig").scenario,
 };
 
