@@ -10,6 +10,7 @@
 //!   zig build marathon    -- [--leases=n]: the handle table through 2^33 leases
 //!   zig build abi         writes include/holdfast.h and src/abi.gen.ts
 //!   zig build check       formatting, every platform compiles, generated files are fresh
+//!   zig build freestanding  the general allocator without a system, in zig-out/
 //!   zig build bench       zig-out/bin/holdfast-bench
 //!   zig build cross       the library of every platform (or of -Dplatform=<name>) and the table
 //!                         itself as platforms.json, in zig-out/cross/
@@ -85,6 +86,7 @@ pub fn build(b: *std.Build) void {
     }
     addInstall(ctx);
     const embedded = addWasm(ctx);
+    addFreestanding(ctx);
     addTests(ctx);
     addRace(ctx);
     addFuzz(ctx);
@@ -204,6 +206,33 @@ fn addSharedLibrary(ctx: Context, platform: Platform) std.Build.LazyPath {
     run.addPrefixedFileArg("-Mconfig=", ctx.config.getOutput());
     for (ctx.sources) |path| run.addFileInput(b.path(path));
     return run.addPrefixedOutputFileArg("-femit-bin=", platform.library);
+}
+
+/// The general allocator without a system: linked for bare x86-64, where a missing symbol is an error,
+/// and as a WebAssembly module without imports.
+fn addFreestanding(ctx: Context) void {
+    const b = ctx.b;
+    const step = b.step("freestanding", "Build the allocator without a system: zig-out/freestanding*");
+    const bare = b.resolveTargetQuery(.{ .cpu_arch = .x86_64, .os_tag = .freestanding, .abi = .none });
+    for ([_]struct { []const u8, std.Build.ResolvedTarget }{
+        .{ "freestanding.wasm", wasmTarget(b) },
+        .{ "freestanding-x86_64", bare },
+    }) |variant| {
+        const name, const target = variant;
+        const exe = b.addExecutable(.{
+            .name = "freestanding",
+            .root_module = ctx.module("zig/freestanding.zig", .{
+                .target = target,
+                .optimize = .ReleaseSmall,
+                .strip = true,
+            }),
+        });
+        exe.entry = if (target.result.cpu.arch.isWasm()) .disabled else .{ .symbol_name = "setup" };
+        exe.rdynamic = true;
+        // All of it is linked, also what nothing calls yet.
+        exe.link_gc_sections = false;
+        step.dependOn(&b.addInstallFile(exe.getEmittedBin(), name).step);
+    }
 }
 
 fn addTests(ctx: Context) void {

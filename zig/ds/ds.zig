@@ -17,6 +17,7 @@ const atomic = @import("atomic.zig");
 const tagged_stack = @import("tagged_stack.zig");
 
 pub const Real = atomic.Real;
+pub const Lone = @import("lone.zig").Lone;
 pub const Order = atomic.Order;
 pub const HeavyFence = atomic.HeavyFence;
 pub const setHeavyFence = atomic.setHeavyFence;

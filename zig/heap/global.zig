@@ -303,11 +303,11 @@ pub fn Global(comptime config: Config) type {
             slab.state.store(@intFromEnum(slab_file.State.full), .monotonic, .slab_state);
         }
 
-        /// There is no memory: slots that were not worth a visit are now. Walks all slabs.
+        /// There is no memory for a slab: slots that were not worth a visit are now, larger ones will do,
+        /// and pages serve for large ones. Walks all slabs.
         noinline fn lastResort(self: *Self, thread: u32, class: u8) ?[*]u8 {
             const row = &self.owners[thread].rows[class];
-            if (row.slab != null) return null;
-            var next = self.firstRecord();
+            var next = if (row.slab == null) self.firstRecord() else null;
             while (next) |slab| : (next = slab.older) {
                 if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) continue;
                 if (slab.class.load(.monotonic, .slab_class) != class) continue;
@@ -316,7 +316,23 @@ pub fn Global(comptime config: Config) type {
                 seat(row, slab);
                 return self.takeFirst(row, batch);
             }
-            return null;
+            if (!self.isReady()) return null;
+            const bytes = classes[class].bytes;
+            // Every alignment for which this class was chosen.
+            const natural = @as(usize, 1) << @intCast(@ctz(bytes));
+            for (self.owners[thread].rows[class + 1 ..], classes[class + 1 ..]) |*larger, shape| {
+                const slab = larger.slab orelse continue;
+                if (shape.bytes % natural != 0) continue;
+                const word: *Sync.Atomic(u64) = @ptrFromInt(self.map.origin() +% larger.word);
+                if (word.load(.monotonic, .slab_take_load) != 0) {
+                    return self.takeFirst(larger, .{ .word = word, .index = larger.index });
+                }
+                if (slab.refill(larger.index, 1)) |batch| return self.takeFirst(larger, batch);
+            }
+            if (bytes <= page_bytes / 2) return null;
+            const alignment = @max(page_bytes, natural);
+            const count = (bytes + page_bytes - 1) / page_bytes;
+            return self.buddy.alloc(count, alignment, Tag.pages) catch null;
         }
 
         fn firstRecord(self: *Self) ?*Slab {
@@ -803,7 +819,7 @@ pub fn Global(comptime config: Config) type {
             const least_units = std.mem.alignForward(usize, least, unit_bytes);
             const grown = self.sections_bytes.load(.monotonic, .global_sections_load) / 4;
             const bounded = std.math.clamp(grown, config.section_bytes_min, config.section_bytes_max);
-            const wished = if (self.region_bytes != 0) std.mem.alignForward(usize, self.region_bytes, unit_bytes) else std.math.floorPowerOfTwo(usize, bounded);
+            const wished = if (self.region_bytes != 0) std.mem.alignForward(usize, self.region_bytes, unit_bytes) else std.math.floorPowerOfTwo(usize, @intCast(bounded));
             var bytes = @max(least_units, wished);
             const span = while (true) {
                 if (backend.take(thread, bytes, unit_bytes)) |span| break span;

@@ -583,6 +583,46 @@ test "std's allocator conformance tests pass" {
     try home.expectBack();
 }
 
+/// Text of about `bytes` bytes: objects in objects, long and short strings, numbers.
+fn writeJson(writer: *std.Io.Writer, random: std.Random, bytes: usize) !void {
+    var left: isize = @intCast(bytes);
+    try writer.writeByte('[');
+    while (left > 0) {
+        const length = random.uintLessThan(usize, 2) + random.uintLessThan(usize, @as(usize, 1) << random.uintLessThan(u4, 12));
+        try writer.print("{{\"id\":{d},\"ratio\":{d:.6},\"tags\":[", .{ random.int(u32), random.float(f64) });
+        for (0..random.uintLessThan(usize, 6)) |_| try writer.print("\"{x}\",", .{random.int(u16)});
+        try writer.print("null],\"text\":\"", .{});
+        for (0..length) |_| try writer.writeByte('a' + random.uintLessThan(u8, 26));
+        try writer.print("\\n\",\"nested\":{{\"deep\":[[{{}}],{d},true]}}}},", .{random.int(i16)});
+        left -= @intCast(length + 90);
+    }
+    try writer.writeAll("{}]");
+}
+
+test "a large JSON text parsed with it is what std's allocator makes of it" {
+    const home: Home(Heap) = try .init();
+    defer home.deinit();
+    var face: Heap.Face = .{ .heap = home.heap, .thread = 0 };
+    const own = face.allocator();
+    var prng: std.Random.DefaultPrng = .init(testing.random_seed);
+    errdefer std.debug.print("seed {d}\n", .{testing.random_seed});
+    var text: std.Io.Writer.Allocating = .init(own);
+    defer text.deinit();
+    try writeJson(&text.writer, prng.random(), 3 << 20);
+    const mine = try std.json.parseFromSlice(std.json.Value, own, text.written(), .{});
+    const theirs = try std.json.parseFromSlice(std.json.Value, std.heap.smp_allocator, text.written(), .{});
+    defer theirs.deinit();
+    var first: std.Io.Writer.Allocating = .init(own);
+    defer first.deinit();
+    var second: std.Io.Writer.Allocating = .init(std.heap.smp_allocator);
+    defer second.deinit();
+    try std.json.Stringify.value(mine.value, .{}, &first.writer);
+    try std.json.Stringify.value(theirs.value, .{}, &second.writer);
+    try testing.expect(first.written().len > 3 << 20);
+    try testing.expectEqualStrings(second.written(), first.written());
+    mine.deinit();
+}
+
 test "an ended thread's slots are freed and used by others" {
     const home: Home(Heap) = try .init();
     defer home.deinit();
