@@ -516,6 +516,132 @@ HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, limit_bytes) == 24, "hf_recla
 HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, backend) == 32, "hf_reclaiming_options_t.backend");
 HF_STATIC_ASSERT(offsetof(hf_reclaiming_options_t, pressure) == 36, "hf_reclaiming_options_t.pressure");
 
+/* Figures of a reclaiming allocator beside those of its pool. */
+typedef struct hf_reclaiming_stats_t {
+  /* Bytes that the backend has given for slots and metadata. */
+  double allocated_from_fallback;
+  /* Bytes of live slots and of metadata in use. */
+  double in_use;
+  /* Bytes that the backend has given for metadata. */
+  double allocated_metadata;
+  /* Bytes of metadata in use. */
+  double in_use_metadata;
+  /* Slots in use. */
+  double live_slots;
+  /* Live requests that were too long for a slot. */
+  double passed;
+  /* Bytes of those. */
+  double passed_bytes;
+  /* How many there have been. */
+  double passed_total;
+  /* Batches added. */
+  double growths;
+  /* Batches given back at once, since another thread had been quicker. */
+  double lost_races;
+  /* Requests that the backend refused. */
+  double refusals;
+  /* Reclaims. */
+  double reclaims;
+  /* Bytes that reclaims have given back. */
+  double reclaimed_bytes;
+  /* Blocks taken back from the threads that owned them. */
+  double recalls;
+  /* Frees that were refused. */
+  double wrong_frees;
+} hf_reclaiming_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_reclaiming_stats_t) == 120, "hf_reclaiming_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, allocated_from_fallback) == 0, "hf_reclaiming_stats_t.allocated_from_fallback");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, in_use) == 8, "hf_reclaiming_stats_t.in_use");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, allocated_metadata) == 16, "hf_reclaiming_stats_t.allocated_metadata");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, in_use_metadata) == 24, "hf_reclaiming_stats_t.in_use_metadata");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, live_slots) == 32, "hf_reclaiming_stats_t.live_slots");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, passed) == 40, "hf_reclaiming_stats_t.passed");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, passed_bytes) == 48, "hf_reclaiming_stats_t.passed_bytes");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, passed_total) == 56, "hf_reclaiming_stats_t.passed_total");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, growths) == 64, "hf_reclaiming_stats_t.growths");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, lost_races) == 72, "hf_reclaiming_stats_t.lost_races");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, refusals) == 80, "hf_reclaiming_stats_t.refusals");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, reclaims) == 88, "hf_reclaiming_stats_t.reclaims");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, reclaimed_bytes) == 96, "hf_reclaiming_stats_t.reclaimed_bytes");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, recalls) == 104, "hf_reclaiming_stats_t.recalls");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_stats_t, wrong_frees) == 112, "hf_reclaiming_stats_t.wrong_frees");
+
+/* Figures of one size of slots of a reclaiming allocator. */
+typedef struct hf_reclaiming_class_stats_t {
+  /* Bytes of a slot. */
+  double slot_bytes;
+  /* Batches. */
+  double batches;
+  /* Slots of those batches. */
+  double slots;
+  /* Slots in use. */
+  double live_slots;
+  /* Batches added so far. */
+  double growths;
+  /* Batches given back since another thread had been quicker. */
+  double lost_races;
+  /* Bytes that reclaims have given back. */
+  double reclaimed_bytes;
+} hf_reclaiming_class_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_reclaiming_class_stats_t) == 56, "hf_reclaiming_class_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, slot_bytes) == 0, "hf_reclaiming_class_stats_t.slot_bytes");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, batches) == 8, "hf_reclaiming_class_stats_t.batches");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, slots) == 16, "hf_reclaiming_class_stats_t.slots");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, live_slots) == 24, "hf_reclaiming_class_stats_t.live_slots");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, growths) == 32, "hf_reclaiming_class_stats_t.growths");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, lost_races) == 40, "hf_reclaiming_class_stats_t.lost_races");
+HF_STATIC_ASSERT(offsetof(hf_reclaiming_class_stats_t, reclaimed_bytes) == 48, "hf_reclaiming_class_stats_t.reclaimed_bytes");
+
+/* Figures of a small heap. */
+typedef struct hf_small_stats_t {
+  /* Bytes in use, as requested. */
+  double in_use;
+  /* Most bytes in use so far. */
+  double high_water;
+  /* Most bytes in use since `small_reset_trip`. */
+  double trip_high_water;
+  /* Runs of memory that lie apart. */
+  double regions;
+  /* Words of all regions' small side. */
+  double total_words;
+  /* Words in use. */
+  double allocated_words;
+  /* Words never used or in one piece at the end. */
+  double unused_words;
+  /* Words in free fragments. */
+  double fragment_words;
+  /* Free fragments. */
+  double fragments;
+  /* Pages of 64 KiB in large blocks. */
+  double total_large_pages;
+  /* Of those, the free ones. */
+  double unused_large_pages;
+  /* Words in use in large blocks. */
+  double allocated_large_pages_words;
+  /* First address of the heap. */
+  double heap_start;
+  /* Live blocks. */
+  double live_blocks;
+  /* Bytes reserved: the most that the heap can hold. */
+  double limit_bytes;
+} hf_small_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_small_stats_t) == 120, "hf_small_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, in_use) == 0, "hf_small_stats_t.in_use");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, high_water) == 8, "hf_small_stats_t.high_water");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, trip_high_water) == 16, "hf_small_stats_t.trip_high_water");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, regions) == 24, "hf_small_stats_t.regions");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, total_words) == 32, "hf_small_stats_t.total_words");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, allocated_words) == 40, "hf_small_stats_t.allocated_words");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, unused_words) == 48, "hf_small_stats_t.unused_words");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, fragment_words) == 56, "hf_small_stats_t.fragment_words");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, fragments) == 64, "hf_small_stats_t.fragments");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, total_large_pages) == 72, "hf_small_stats_t.total_large_pages");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, unused_large_pages) == 80, "hf_small_stats_t.unused_large_pages");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, allocated_large_pages_words) == 88, "hf_small_stats_t.allocated_large_pages_words");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, heap_start) == 96, "hf_small_stats_t.heap_start");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, live_blocks) == 104, "hf_small_stats_t.live_blocks");
+HF_STATIC_ASSERT(offsetof(hf_small_stats_t, limit_bytes) == 112, "hf_small_stats_t.limit_bytes");
+
 /* How a small heap over a native reservation is made. */
 typedef struct hf_small_options_t {
   /* Bytes reserved, and the most that it can hold; 0: the default. */
@@ -744,6 +870,50 @@ void *hf_global_realloc(uint32_t thread, uint32_t pool, void *address, size_t by
 
 /* Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread. */
 size_t hf_global_size(uint32_t pool, void *address);
+
+/* Makes a reclaiming allocator: a pool whose requests are slots of powers of two over a backend.
+ * Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
+ * CLOSED (the backend), LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it. */
+double hf_reclaiming_create(uint32_t thread, const hf_reclaiming_options_t *options);
+
+/* As `global_alloc`. */
+void *hf_reclaiming_alloc(uint32_t thread, uint32_t pool, size_t bytes, size_t alignment);
+
+/* As `global_free`. */
+hf_status_t hf_reclaiming_free(uint32_t thread, uint32_t pool, void *address);
+
+/* As `global_realloc`. */
+void *hf_reclaiming_realloc(uint32_t thread, uint32_t pool, void *address, size_t bytes, size_t alignment);
+
+/* Gives to the backend every batch that is wholly free, and the metadata of it, while others work.
+ * Answers the bytes, or a Status: CLOSED, FORKED. */
+double hf_reclaiming_reclaim(uint32_t thread, uint32_t pool);
+
+/* Reads a reclaiming allocator's own figures, without a system call. CLOSED. Any thread. */
+hf_status_t hf_reclaiming_stats(uint32_t pool, hf_reclaiming_stats_t *out);
+
+/* Reads the figures of size `index`, ascending from 16 bytes. OUT_OF_RANGE: there is none of that
+ * index. CLOSED. Any thread. */
+hf_status_t hf_reclaiming_class_stats(uint32_t pool, uint32_t index, hf_reclaiming_class_stats_t *out);
+
+/* Makes a small heap in a reservation of its own. Calls that take a pool's number serve it too.
+ * Answers its number or a Status: INVALID_ARGUMENT, LIMIT (pools), OUT_OF_MEMORY. */
+double hf_small_create(uint32_t thread, const hf_small_options_t *options);
+
+/* As `global_alloc`. */
+void *hf_small_alloc(uint32_t thread, uint32_t pool, size_t bytes, size_t alignment);
+
+/* As `global_free`. */
+hf_status_t hf_small_free(uint32_t thread, uint32_t pool, void *address);
+
+/* As `global_realloc`. */
+void *hf_small_realloc(uint32_t thread, uint32_t pool, void *address, size_t bytes, size_t alignment);
+
+/* Reads a small heap's figures, without a system call. CLOSED. Any thread. */
+hf_status_t hf_small_stats(uint32_t pool, hf_small_stats_t *out);
+
+/* Begins a new trip: its high water is what is in use now. CLOSED. Any thread. */
+hf_status_t hf_small_reset_trip(uint32_t pool);
 
 /* Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the
  * figures. Answers ok or the first Status that went wrong. For a new system or libc. */

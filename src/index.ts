@@ -19,4 +19,11 @@ export {
 } from "./large_pool.ts";
 export { type LeakReport, type LeakReportOptions, leakReports } from "./leaks.ts";
 export type { AllocOptions } from "./options.ts";
+export {
+  ReclaimingAllocator,
+  type ReclaimingAllocatorOptions,
+  type ReclaimingAllocatorStats,
+  type ReclaimingAllocatorToken,
+  type ReclaimingClassStats,
+} from "./reclaiming_allocator.ts";
 export type { ViewConstructor } from "./view.ts";

@@ -22,7 +22,14 @@ export interface PoolFigures extends Figures<typeof layouts.PoolStats> {
   retainedBytes: number;
 }
 
+/** The engine's number of an owner's pool; for owners that stand over another. */
+export let idOf: (owner: PoolOwner) => number;
+
 export abstract class PoolOwner implements Disposable {
+  static {
+    idOf = (owner) => owner.id;
+  }
+
   /** The engine's number of the pool, an int32: a double would cost more to pass. */
   protected readonly id: number;
   /** Handles to empty when the pool is closed by force; null for a shared one. */

@@ -152,6 +152,7 @@ const order = [
   "pool_owner.ts",
   "large_pool.ts",
   "global_allocator.ts",
+  "reclaiming_allocator.ts",
   "wasm_module.gen.ts",
   "wasm_heap.ts",
   "wasm.ts",

@@ -99,6 +99,12 @@ pub const GlobalStats = engine.GlobalStats;
 pub const SectionStats = engine.SectionStats;
 /// How a reclaiming allocator is made.
 pub const ReclaimingOptions = engine.ReclaimingOptions;
+/// Figures of a reclaiming allocator beside those of its pool.
+pub const ReclaimingStats = engine.ReclaimingStats;
+/// Figures of one size of slots of a reclaiming allocator.
+pub const ReclaimingClassStats = engine.ReclaimingClassStats;
+/// Figures of a small heap.
+pub const SmallStats = engine.SmallStats;
 /// How a small heap over a native reservation is made.
 pub const SmallOptions = engine.SmallOptions;
 /// Which engine of the process this copy of the library found.
@@ -418,6 +424,79 @@ pub fn global_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize
 /// Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread.
 pub fn global_size(pool: u32, address: ?*anyopaque) callconv(.c) usize {
     return engine.instance.objectSize(.global, pool, address);
+}
+
+/// Makes a reclaiming allocator: a pool whose requests are slots of powers of two over a backend.
+/// Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
+/// CLOSED (the backend), LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it.
+pub fn reclaiming_create(thread: u32, options: *const ReclaimingOptions) callconv(.c) f64 {
+    _ = thread;
+    return engine.instance.reclaimingCreate(options);
+}
+
+/// As `global_alloc`.
+pub fn reclaiming_alloc(thread: u32, pool: u32, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectAlloc(.reclaiming, thread, pool, bytes, alignment);
+}
+
+/// As `global_free`.
+pub fn reclaiming_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
+    return engine.instance.objectFree(.reclaiming, thread, pool, address);
+}
+
+/// As `global_realloc`.
+pub fn reclaiming_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectRealloc(.reclaiming, thread, pool, address, bytes, alignment);
+}
+
+/// Gives to the backend every batch that is wholly free, and the metadata of it, while others work.
+/// Answers the bytes, or a Status: CLOSED, FORKED.
+pub fn reclaiming_reclaim(thread: u32, pool: u32) callconv(.c) f64 {
+    _ = thread;
+    return engine.instance.reclaimingReclaim(pool);
+}
+
+/// Reads a reclaiming allocator's own figures, without a system call. CLOSED. Any thread.
+pub fn reclaiming_stats(pool: u32, out: *ReclaimingStats) callconv(.c) Status {
+    return engine.instance.reclaimingStats(pool, out);
+}
+
+/// Reads the figures of size `index`, ascending from 16 bytes. OUT_OF_RANGE: there is none of that
+/// index. CLOSED. Any thread.
+pub fn reclaiming_class_stats(pool: u32, index: u32, out: *ReclaimingClassStats) callconv(.c) Status {
+    return engine.instance.reclaimingClassStats(pool, index, out);
+}
+
+/// Makes a small heap in a reservation of its own. Calls that take a pool's number serve it too.
+/// Answers its number or a Status: INVALID_ARGUMENT, LIMIT (pools), OUT_OF_MEMORY.
+pub fn small_create(thread: u32, options: *const SmallOptions) callconv(.c) f64 {
+    _ = thread;
+    return engine.instance.smallCreate(options);
+}
+
+/// As `global_alloc`.
+pub fn small_alloc(thread: u32, pool: u32, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectAlloc(.small, thread, pool, bytes, alignment);
+}
+
+/// As `global_free`.
+pub fn small_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
+    return engine.instance.objectFree(.small, thread, pool, address);
+}
+
+/// As `global_realloc`.
+pub fn small_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.instance.objectRealloc(.small, thread, pool, address, bytes, alignment);
+}
+
+/// Reads a small heap's figures, without a system call. CLOSED. Any thread.
+pub fn small_stats(pool: u32, out: *SmallStats) callconv(.c) Status {
+    return engine.instance.smallStats(pool, out);
+}
+
+/// Begins a new trip: its high water is what is in use now. CLOSED. Any thread.
+pub fn small_reset_trip(pool: u32) callconv(.c) Status {
+    return engine.instance.smallResetTrip(pool);
 }
 
 /// Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the

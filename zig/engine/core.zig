@@ -1226,7 +1226,7 @@ pub fn Engine(comptime Os: type) type {
         pub fn globalCreate(self: *Self, options: *const types.GlobalOptions) f64 {
             const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
             const region_bytes = integer(options.region_bytes) orelse return status(.invalid_argument);
-            return layered.create(self, .global, pool, .{ .region_bytes = region_bytes });
+            return layered.createOver(self, .global, 0, pool, .{ .region_bytes = region_bytes });
         }
 
         pub fn globalPages(self: *Self, thread: u32, id: u32, count: f64, align_log2: u32, low: bool) f64 {
@@ -1242,11 +1242,52 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn globalStats(self: *Self, id: u32, out: *types.GlobalStats) Status {
-            return layered.globalStats(self, id, out);
+            return layered.ownStats(self, .global, id, out);
         }
 
         pub fn globalResetPeak(self: *Self, id: u32) Status {
             return layered.globalResetPeak(self, id);
+        }
+
+        pub fn reclaimingCreate(self: *Self, options: *const types.ReclaimingOptions) f64 {
+            const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
+            const slot_bytes_max = integer(options.slot_bytes_max) orelse return status(.invalid_argument);
+            const every_ms = integer(options.reclaim_every_ms) orelse return status(.invalid_argument);
+            const slack_bytes = integer(options.slack_bytes_min) orelse return status(.invalid_argument);
+            if (slot_bytes_max != 0 and slot_bytes_max != 4096 and slot_bytes_max != 2 << 20) return status(.invalid_argument);
+            if (every_ms > std.math.maxInt(u32)) return status(.invalid_argument);
+            if (options.backend != 0 and self.poolOf(options.backend) == null) return status(.closed);
+            return layered.createOver(self, .reclaiming, options.backend, pool, .{
+                .slot_bytes_max = if (slot_bytes_max == 0) 4096 else slot_bytes_max,
+                .reclaim_every_ms = @intCast(every_ms),
+                .min_slack_bytes = slack_bytes,
+                .under_pressure = options.pressure != 0,
+            });
+        }
+
+        pub fn reclaimingReclaim(self: *Self, id: u32) f64 {
+            return layered.reclaim(self, id);
+        }
+
+        pub fn reclaimingStats(self: *Self, id: u32, out: *types.ReclaimingStats) Status {
+            return layered.ownStats(self, .reclaiming, id, out);
+        }
+
+        pub fn reclaimingClassStats(self: *Self, id: u32, index: u32, out: *types.ReclaimingClassStats) Status {
+            return layered.reclaimingClassStats(self, id, index, out);
+        }
+
+        pub fn smallCreate(self: *Self, options: *const types.SmallOptions) f64 {
+            const limit_bytes = integer(options.limit_bytes) orelse return status(.invalid_argument);
+            return layered.createOver(self, .small, 0, .{}, .{ .limit_bytes = limit_bytes });
+        }
+
+        pub fn smallStats(self: *Self, id: u32, out: *types.SmallStats) Status {
+            return layered.ownStats(self, .small, id, out);
+        }
+
+        pub fn smallResetTrip(self: *Self, id: u32) Status {
+            return layered.resetTrip(self, id);
         }
 
         /// The options of a pool under a layer; null if the bound is no number of bytes.
@@ -1304,7 +1345,7 @@ pub fn Engine(comptime Os: type) type {
             if (id != 0) return id;
             if (!self.ensureReady()) return 0;
             if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) == null)
-                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, .{}, .{ .region_bytes = 0 });
+                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, 0, .{}, .{});
             var seen = slot.id.load(.acquire, .pool_id);
             while (seen == 0 and slot.taken.load(.monotonic, .pool_take) == 1) : (seen = slot.id.load(.acquire, .pool_id)) Sync.pause();
             return seen;

@@ -35,6 +35,9 @@ pub const GlobalStats = types.GlobalStats;
 pub const SectionStats = types.SectionStats;
 pub const ReclaimingOptions = types.ReclaimingOptions;
 pub const SmallOptions = types.SmallOptions;
+pub const ReclaimingStats = types.ReclaimingStats;
+pub const ReclaimingClassStats = types.ReclaimingClassStats;
+pub const SmallStats = types.SmallStats;
 
 /// The numbers that abi.zig declares for callers.
 pub const block = @import("block.zig");

@@ -16,7 +16,7 @@
 const std = @import("std");
 const heap = @import("../heap/heap.zig");
 
-pub const Kind = enum(u8) { none, global };
+pub const Kind = enum(u8) { none, global, reclaiming, small };
 pub const kinds = std.meta.fields(Kind).len - 1;
 
 /// The layers over a pool of type `Pool`.
@@ -24,14 +24,20 @@ pub fn Layer(comptime Pool: type) type {
     return union(Kind) {
         none,
         global: *Global,
+        reclaiming: *Reclaiming,
+        small: *Small,
 
         const Self = @This();
         pub const Global = heap.Global(.{ .Sync = Pool.Synchronisation, .owners_max = heap.threads_max });
+        pub const Reclaiming = heap.Reclaiming(.{ .Os = Pool.System, .Sync = Pool.Synchronisation });
+        pub const Small = heap.SmallLayer(Pool.System);
 
         pub fn Of(comptime kind: Kind) type {
             return switch (kind) {
                 .none => void,
                 .global => Global,
+                .reclaiming => Reclaiming,
+                .small => Small,
             };
         }
 
@@ -44,28 +50,28 @@ pub fn Layer(comptime Pool: type) type {
         }
 
         /// Null if there is no memory; the pool knows why.
-        pub inline fn alloc(self: Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
+        pub noinline fn alloc(self: Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
             return switch (self) {
                 .none => null,
                 inline else => |layer| layer.alloc(thread, bytes, alignment),
             };
         }
 
-        pub inline fn free(self: Self, thread: ?u32, ptr: [*]u8) error{ Foreign, DoubleFree }!void {
+        pub noinline fn free(self: Self, thread: ?u32, ptr: [*]u8) error{ Foreign, DoubleFree }!void {
             return switch (self) {
                 .none => error.Foreign,
                 inline else => |layer| layer.free(thread, ptr),
             };
         }
 
-        pub inline fn usableSize(self: Self, ptr: [*]u8) ?usize {
+        pub noinline fn usableSize(self: Self, ptr: [*]u8) ?usize {
             return switch (self) {
                 .none => null,
                 inline else => |layer| layer.usableSize(ptr),
             };
         }
 
-        pub fn resizeInPlace(self: Self, thread: u32, ptr: [*]u8, bytes: usize) bool {
+        pub noinline fn resizeInPlace(self: Self, thread: u32, ptr: [*]u8, bytes: usize) bool {
             return switch (self) {
                 .none => false,
                 inline else => |layer| layer.resizeInPlace(thread, ptr, bytes),

@@ -60,7 +60,7 @@ pub fn Layered(comptime E: type) type {
             const ptr = slot.layer().alloc(thread_index, size, alignment) orelse {
                 @branchHint(.cold);
                 self.handles.recycle(&thread.handles, index);
-                return E.status(refusal(pool, thread_index, thread, size));
+                return E.status(refusal(self, pool, thread_index, thread, size));
             };
             return publish(self, thread_index, thread, slot, pool, index, ptr, size, options);
         }
@@ -97,7 +97,17 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// Why the layer got no memory: the pool is asked for as much as a layer asks at least.
-        pub fn refusal(pool: *Pool, thread_index: u32, thread: *E.Thread, size: usize) Status {
+        pub fn refusal(self: *E, pool: *Pool, thread_index: u32, thread: *E.Thread, size: usize) Status {
+            switch (self.pools[pool.slot].layer()) {
+                .small => |small| {
+                    const now = small.figures();
+                    clearFailure(thread, size);
+                    thread.block[w.bound] = now.limit_bytes;
+                    thread.block[w.current] = now.in_use;
+                    return .limit;
+                },
+                else => {},
+            }
             var failure: heap.Failure = .{};
             const index = pool.take(thread_index, .{ .bytes = 2 * regions.unit_bytes + size }, &failure) catch |err| {
                 failure.requested = size;
@@ -170,7 +180,7 @@ pub fn Layered(comptime E: type) type {
         pub fn move(self: *E, thread_index: u32, thread: *E.Thread, of: *Lease, size: usize) Status {
             const slot = &self.pools[of.pool];
             const pool = slot.pool.load(.acquire, .pool).?;
-            const ptr = slot.layer().alloc(thread_index, size, align_default) orelse return refusal(pool, thread_index, thread, size);
+            const ptr = slot.layer().alloc(thread_index, size, align_default) orelse return refusal(self, pool, thread_index, thread, size);
             const both = @min(size, of.bytes);
             if (both != 0) ds.memory.copy(ptr[0..both], @as([*]const u8, @ptrFromInt(of.address))[0..both]);
             if (of.flags.zero and size > both) ds.memory.zero(ptr[both..size]);
@@ -189,10 +199,12 @@ pub fn Layered(comptime E: type) type {
 
         // ---- slots
 
-        /// Makes a pool with a layer over it. Answers its number or a Status.
-        pub fn create(
+        /// Makes a pool with a layer over it, whose memory comes from the pool of number `backend`, or for
+        /// 0 from its own. Answers its number or a Status.
+        pub fn createOver(
             self: *E,
             comptime kind: Kind,
+            backend: u32,
             options: heap.Options,
             layer_options: L.Of(kind).Options,
         ) f64 {
@@ -201,7 +213,7 @@ pub fn Layered(comptime E: type) type {
             self.reap();
             for (self.pools[E.slots_fixed..], E.slots_fixed..) |*slot, i| {
                 if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) != null) continue;
-                return open(self, kind, slot, @intCast(i), options, layer_options);
+                return open(self, kind, slot, @intCast(i), backend, options, layer_options);
             }
             return E.status(.limit);
         }
@@ -212,19 +224,24 @@ pub fn Layered(comptime E: type) type {
             comptime kind: Kind,
             slot: *Slot,
             index: u16,
+            backend: u32,
             options: heap.Options,
             layer_options: L.Of(kind).Options,
         ) f64 {
             const T = L.Of(kind);
             const pool = self.preparePool(slot, index, options) orelse return E.status(.out_of_memory);
             const place = &slot.layer_memory[@intFromEnum(kind) - 1];
-            // What `deinit` left reads as zero; who still has the old number finds an empty layer.
-            if (place.* == null) place.* = self.table.metadata(@sizeOf(T)) orelse {
+            const bytes = std.mem.alignForward(usize, @sizeOf(T), E.System.pageBytes());
+            if (place.*) |old| {
+                // Zeros again; who still has the old number finds an empty layer.
+                if (E.System.advise(old, bytes, .dont_need) != 0) ds.memory.zero(old[0..@sizeOf(T)]);
+            } else place.* = self.table.metadata(@sizeOf(T)) orelse {
                 slot.taken.store(0, .release, .pool_take);
                 return E.status(.out_of_memory);
             };
             const layer: *T = @ptrCast(@alignCast(place.*.?));
-            if (!layer.init(heap.PoolBackend(Pool).of(pool), layer_options)) {
+            const memory = backendOf(self, backend) orelse heap.PoolBackend(Pool).of(pool);
+            if (!layer.init(memory, layer_options)) {
                 slot.taken.store(0, .release, .pool_take);
                 return E.status(.out_of_memory);
             }
@@ -284,7 +301,7 @@ pub fn Layered(comptime E: type) type {
             };
             const ptr = (if (low) layer.allocPagesLow(pages, alignment) else layer.allocPages(thread_index, pages, alignment)) orelse {
                 self.handles.recycle(&thread.handles, index);
-                if (!low) return E.status(refusal(pool, thread_index, thread, bytes));
+                if (!low) return E.status(refusal(self, pool, thread_index, thread, bytes));
                 clearFailure(thread, bytes);
                 return E.status(.out_of_memory);
             };
@@ -313,7 +330,7 @@ pub fn Layered(comptime E: type) type {
             else if (heap.PoolBackend(Pool).of(pool).take(thread_index, bytes, regions.unit_bytes)) |span| span.ptr else null;
             const memory = ptr orelse {
                 place.* = .{};
-                if (!low) return refusal(pool, thread_index, thread, bytes);
+                if (!low) return refusal(self, pool, thread_index, thread, bytes);
                 clearFailure(thread, bytes);
                 thread.block[w.errno] = @floatFromInt(errno);
                 thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.mmap));
@@ -363,17 +380,49 @@ pub fn Layered(comptime E: type) type {
             return .ok;
         }
 
-        pub fn globalStats(self: *E, id: u32, out: *types.GlobalStats) Status {
+        /// The figures of a layer, field by field as the ABI declares them.
+        pub fn ownStats(self: *E, comptime kind: Kind, id: u32, out: anytype) Status {
             self.layers.acquire();
             defer self.layers.release();
-            const layer = layerOf(self, .global, id) orelse return .closed;
+            const layer = layerOf(self, kind, id) orelse return .closed;
             const now = layer.figures();
-            inline for (@typeInfo(types.GlobalStats).@"struct".fields) |field| @field(out, field.name) = @field(now, field.name);
+            inline for (@typeInfo(@TypeOf(out.*)).@"struct".fields) |field| @field(out, field.name) = @field(now, field.name);
             return .ok;
         }
 
         pub fn globalResetPeak(self: *E, id: u32) Status {
             (layerOf(self, .global, id) orelse return .closed).resetPeak();
+            return .ok;
+        }
+
+        // ---- the others
+
+        fn backendOf(self: *E, id: u32) ?heap.Backend {
+            const pool = self.poolOf(id) orelse return null;
+            if (layerOf(self, .global, id)) |layer| return heap.GlobalBackend(L.Global).of(layer);
+            return heap.PoolBackend(Pool).of(pool);
+        }
+
+        pub fn reclaim(self: *E, id: u32) f64 {
+            if (self.isForked()) return E.status(.forked);
+            self.layers.acquire();
+            defer self.layers.release();
+            const layer = layerOf(self, .reclaiming, id) orelse return E.status(.closed);
+            return @floatFromInt(layer.reclaim());
+        }
+
+        pub fn reclaimingClassStats(self: *E, id: u32, index: u32, out: *types.ReclaimingClassStats) Status {
+            self.layers.acquire();
+            defer self.layers.release();
+            const layer = layerOf(self, .reclaiming, id) orelse return .closed;
+            if (index >= L.Reclaiming.classes_count or L.Reclaiming.slotBytes(index) > layer.options.slot_bytes_max) return .out_of_range;
+            const now = layer.classFigures(index);
+            inline for (@typeInfo(types.ReclaimingClassStats).@"struct".fields) |field| @field(out, field.name) = @field(now, field.name);
+            return .ok;
+        }
+
+        pub fn resetTrip(self: *E, id: u32) Status {
+            (layerOf(self, .small, id) orelse return .closed).resetTrip();
             return .ok;
         }
 
@@ -406,7 +455,7 @@ pub fn Layered(comptime E: type) type {
             if (layerOf(self, kind, id) == null) return null;
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or alignment & (alignment -% 1) != 0) return null;
             if (bytes <= L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max) {
-                _ = refusal(pool, thread_index, thread, bytes);
+                _ = refusal(self, pool, thread_index, thread, bytes);
                 return null;
             }
             var failure: heap.Failure = .{};

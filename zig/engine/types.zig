@@ -323,6 +323,92 @@ pub const ReclaimingOptions = extern struct {
     pressure: u32,
 };
 
+/// Figures of a reclaiming allocator beside those of its pool.
+pub const ReclaimingStats = extern struct {
+    /// Bytes that the backend has given for slots and metadata.
+    allocated_from_fallback: f64,
+    /// Bytes of live slots and of metadata in use.
+    in_use: f64,
+    /// Bytes that the backend has given for metadata.
+    allocated_metadata: f64,
+    /// Bytes of metadata in use.
+    in_use_metadata: f64,
+    /// Slots in use.
+    live_slots: f64,
+    /// Live requests that were too long for a slot.
+    passed: f64,
+    /// Bytes of those.
+    passed_bytes: f64,
+    /// How many there have been.
+    passed_total: f64,
+    /// Batches added.
+    growths: f64,
+    /// Batches given back at once, since another thread had been quicker.
+    lost_races: f64,
+    /// Requests that the backend refused.
+    refusals: f64,
+    /// Reclaims.
+    reclaims: f64,
+    /// Bytes that reclaims have given back.
+    reclaimed_bytes: f64,
+    /// Blocks taken back from the threads that owned them.
+    recalls: f64,
+    /// Frees that were refused.
+    wrong_frees: f64,
+};
+
+/// Figures of one size of slots of a reclaiming allocator.
+pub const ReclaimingClassStats = extern struct {
+    /// Bytes of a slot.
+    slot_bytes: f64,
+    /// Batches.
+    batches: f64,
+    /// Slots of those batches.
+    slots: f64,
+    /// Slots in use.
+    live_slots: f64,
+    /// Batches added so far.
+    growths: f64,
+    /// Batches given back since another thread had been quicker.
+    lost_races: f64,
+    /// Bytes that reclaims have given back.
+    reclaimed_bytes: f64,
+};
+
+/// Figures of a small heap, in bytes or 4-byte words.
+pub const SmallStats = extern struct {
+    /// Bytes in use, as requested.
+    in_use: f64,
+    /// Most bytes in use so far.
+    high_water: f64,
+    /// Most bytes in use since `small_reset_trip`.
+    trip_high_water: f64,
+    /// Runs of memory that lie apart.
+    regions: f64,
+    /// Words of all regions' small side.
+    total_words: f64,
+    /// Words in use.
+    allocated_words: f64,
+    /// Words never used or in one piece at the end.
+    unused_words: f64,
+    /// Words in free fragments.
+    fragment_words: f64,
+    /// Free fragments.
+    fragments: f64,
+    /// Pages of 64 KiB in large blocks.
+    total_large_pages: f64,
+    /// Of those, the free ones.
+    unused_large_pages: f64,
+    /// Words in use in large blocks.
+    allocated_large_pages_words: f64,
+    /// First address of the heap.
+    heap_start: f64,
+    /// Live blocks.
+    live_blocks: f64,
+    /// Bytes reserved: the most that the heap can hold.
+    limit_bytes: f64,
+};
+
 /// How a small heap over a native reservation is made.
 pub const SmallOptions = extern struct {
     /// Bytes reserved, and the most that it can hold; 0: the default.

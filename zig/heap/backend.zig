@@ -12,6 +12,7 @@
 
 const std = @import("std");
 const regions = @import("../region/region.zig");
+const large_pool = @import("large_pool.zig");
 
 /// Memory from a backend.
 pub const Span = struct {
@@ -81,34 +82,49 @@ pub fn SystemBackend(comptime Os: type) type {
     };
 }
 
-/// Regions of a large pool, which counts them as its own use and not as leases. Spans round up to
-/// whole regions in address space, and to pages in what is charged.
+/// Regions of a large pool, and below half a region runs of its pages, which it counts as its own use
+/// and not as leases.
 pub fn PoolBackend(comptime Pool: type) type {
     return struct {
+        const run_bytes_max = regions.unit_bytes / 2;
+
         pub fn of(pool: *Pool) Backend {
             return .{ .context = @ptrCast(pool), .functions = &.{ .take = take, .give = give } };
         }
 
         fn take(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
             const pool: *Pool = @ptrCast(@alignCast(context));
-            var failure: @import("large_pool.zig").Failure = .{};
-            // Regions are taken through a thread's cache.
-            const index = pool.take(thread orelse return null, .{
-                .bytes = bytes,
-                .alignment = alignment,
-                // Of a large page that is used in part all would be resident.
-                .kind = if (bytes < regions.unit_bytes) .base else null,
-            }, &failure) catch return null;
+            var failure: large_pool.Failure = .{};
+            // Both are taken through a thread's cache.
+            const owner = thread orelse return null;
+            const request: large_pool.Request = .{ .bytes = bytes, .alignment = alignment };
+            if (bytes < run_bytes_max and alignment < run_bytes_max) {
+                const run = Pool.Runs.alloc(pool, owner, request, &failure) catch return null;
+                const cache = pool.cacheOf(owner);
+                pool.uncount(cache, bytes);
+                pool.addTotal(cache, .live_beside, std.math.maxInt(u64));
+                return .{ .ptr = @ptrFromInt(Pool.Runs.addressOf(pool, run)), .bytes = bytes, .zero = false };
+            }
+            const index = pool.take(owner, request, &failure) catch return null;
             const region = pool.table.at(index);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
             region.become(.backing);
             return .{ .ptr = @ptrFromInt(region.address), .bytes = bytes, .zero = false };
         }
 
-        fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, _: usize, _: usize) void {
+        fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void {
             const pool: *Pool = @ptrCast(@alignCast(context));
             const index = pool.table.find(@intFromPtr(ptr));
             if (index == regions.none) return;
+            if (bytes < run_bytes_max and alignment < run_bytes_max) {
+                const page_bytes = Pool.System.pageBytes();
+                const offset = @intFromPtr(ptr) - pool.table.at(index).address;
+                return Pool.Runs.free(pool, thread, .{
+                    .region = index,
+                    .page = @intCast(offset / page_bytes),
+                    .pages = @intCast(std.math.divCeil(usize, bytes, page_bytes) catch unreachable),
+                }, bytes, false);
+            }
             pool.give(thread, index);
         }
     };

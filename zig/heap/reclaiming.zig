@@ -490,6 +490,22 @@ pub fn Reclaiming(comptime config: Config) type {
             return Kept.figures(self);
         }
 
+        /// Slots that are out, and spans that passed through.
+        pub fn liveObjects(self: *Self) u64 {
+            const now = self.figures();
+            return @intFromFloat(now.live_slots + now.passed);
+        }
+
+        /// Bytes of bookkeeping beside the backend's.
+        pub fn metadataBytes(_: *Self) u64 {
+            return 0;
+        }
+
+        /// Whether ticks have something to do.
+        pub fn ages(self: *Self) bool {
+            return self.options.reclaim_every_ms != 0 or self.options.under_pressure;
+        }
+
         /// With `config.count_steps`: batches looked at so far.
         pub fn steps(self: *const Self) u64 {
             return self.totals.steps.load(.monotonic, .total);
