@@ -578,7 +578,7 @@ pub fn Engine(comptime Os: type) type {
             };
         }
 
-        inline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
+        noinline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
             const block = &thread.block;
             if (of.bytes == 0) {
                 block[w.address] = 0;
@@ -608,7 +608,7 @@ pub fn Engine(comptime Os: type) type {
             block[w.region_epoch] = floatOf(region.epoch.load(.monotonic, .epoch));
         }
 
-        fn lockedNow(self: *Self, of: *const Lease) bool {
+        noinline fn lockedNow(self: *Self, of: *const Lease) bool {
             if (of.bytes == 0 or of.flags.layered) return false;
             if (of.pages == 0) return self.table.at(of.region).locked >= of.bytes;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
@@ -701,7 +701,7 @@ pub fn Engine(comptime Os: type) type {
         const Was = enum { live, closing, token, parked };
 
         /// The caller has won the end of the lease: its memory goes back, its index is recycled.
-        fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
+        noinline fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
             const of = self.handles.entry(index).payload;
             self.release(thread, of, was);
             const cache = if (thread) |t| &self.threads[t].handles else null;
@@ -730,7 +730,7 @@ pub fn Engine(comptime Os: type) type {
             self.release(thread, of, .live);
         }
 
-        pub fn wrap(self: *Self, thread: u32, handle: f64) Status {
+        pub noinline fn wrap(self: *Self, thread: u32, handle: f64) Status {
             const number = handleFrom(handle) orelse return .foreign;
             self.handles.addWrap(number) catch |err| return wrong(err);
             if (self.threadAt(thread)) |own| own.block[w.wrapping] = handle;
@@ -754,7 +754,7 @@ pub fn Engine(comptime Os: type) type {
             return self.unwrap(thread_index, handle);
         }
 
-        pub fn unwrap(self: *Self, thread: u32, handle: f64) Status {
+        pub noinline fn unwrap(self: *Self, thread: u32, handle: f64) Status {
             if (self.threadAt(thread)) |own| own.block[w.wrapping] = 0;
             const number = handleFrom(handle) orelse return .foreign;
             const had = self.handles.cancelWrap(number) catch |err| return wrong(err);
@@ -903,7 +903,7 @@ pub fn Engine(comptime Os: type) type {
 
         // ---- changing a lease
 
-        fn leaseOf(self: *Self, handle: f64) error{ Freed, Foreign }!struct { index: u32, lease: *Lease, wraps: u32 } {
+        noinline fn leaseOf(self: *Self, handle: f64) error{ Freed, Foreign }!struct { index: u32, lease: *Lease, wraps: u32 } {
             const number = handleFrom(handle) orelse return error.Foreign;
             const entry = try self.handles.find(number);
             const index = Handles.indexOf(number);
@@ -1106,7 +1106,7 @@ pub fn Engine(comptime Os: type) type {
         const Span = struct { ptr: [*]u8, bytes: usize };
 
         /// Checks a range of a lease and rounds it to pages, outward or inward.
-        fn span(of: *const Lease, offset: f64, bytes: f64, outward: bool) ?Span {
+        noinline fn span(of: *const Lease, offset: f64, bytes: f64, outward: bool) ?Span {
             const from = integer(offset) orelse return null;
             const count = integer(bytes) orelse return null;
             if (from > of.bytes or count > of.bytes - from) return null;
@@ -1647,8 +1647,9 @@ pub fn Engine(comptime Os: type) type {
             };
         }
 
-        /// A whole number of bytes from an f64, null if it is none.
-        inline fn integer(value: f64) ?usize {
+        /// A whole number of bytes from an f64, null if it is none. Not inline, as others off the hot paths:
+        /// the library is to be small.
+        noinline fn integer(value: f64) ?usize {
             if (!(value >= 0 and value < f64_exact)) return null;
             const whole: usize = @intFromFloat(value);
             return if (@as(f64, @floatFromInt(whole)) == value) whole else null;
@@ -1666,7 +1667,7 @@ pub fn Engine(comptime Os: type) type {
             return @floatFromInt(@as(i64, @bitCast(value)));
         }
 
-        inline fn handleFrom(value: f64) ?Handles.Handle {
+        noinline fn handleFrom(value: f64) ?Handles.Handle {
             return @intCast(integer(value) orelse return null);
         }
     };

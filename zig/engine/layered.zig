@@ -118,7 +118,7 @@ pub fn Layered(comptime E: type) type {
             return .out_of_memory;
         }
 
-        fn count(cache: ?*Pool.Cache, pool: *Pool, bytes: usize, usable: usize, comptime sign: i2) void {
+        noinline fn count(cache: ?*Pool.Cache, pool: *Pool, bytes: usize, usable: usize, comptime sign: i2) void {
             const b: u64 = if (sign > 0) bytes else 0 -% @as(u64, bytes);
             const u: u64 = if (sign > 0) usable else 0 -% @as(u64, usable);
             pool.addTotal(cache, .allocated_bytes, b);
@@ -127,7 +127,7 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// Takes a lease out of the live figures (`-1`), or back in.
-        pub fn recount(self: *E, thread: ?u32, of: *const Lease, comptime sign: i2) void {
+        pub noinline fn recount(self: *E, thread: ?u32, of: *const Lease, comptime sign: i2) void {
             const slot = &self.pools[of.pool];
             const pool = slot.pool.load(.acquire, .pool).?;
             const usable = slot.layer().usableSize(@ptrFromInt(of.address)) orelse of.bytes;
@@ -455,6 +455,7 @@ pub fn Layered(comptime E: type) type {
             if (layerOf(self, kind, id) == null) return null;
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or alignment & (alignment -% 1) != 0) return null;
             if (bytes <= L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max) {
+                if (self.pools[pool.slot].layer().alloc(thread_index, bytes, alignment)) |ptr| return @ptrCast(ptr);
                 _ = refusal(self, pool, thread_index, thread, bytes);
                 return null;
             }
@@ -481,10 +482,7 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// Usable bytes of an object or region, 0 if it is none.
-        pub fn objectSize(self: *E, comptime kind: Kind, id: u32, address: ?*anyopaque) usize {
-            const ptr: [*]u8 = @ptrCast(address orelse return 0);
-            const layer = layerOf(self, kind, id) orelse return 0;
-            if (layer.usableSize(ptr)) |bytes| return bytes;
+        noinline fn regionSize(self: *E, id: u32, ptr: [*]u8) usize {
             const index = self.table.find(@intFromPtr(ptr));
             if (index == none) return 0;
             const region = self.table.at(index);
@@ -493,19 +491,27 @@ pub fn Layered(comptime E: type) type {
             return Pool.pageRound(region.lease_bytes.load(.monotonic, .lease_bytes));
         }
 
+        pub fn objectSize(self: *E, comptime kind: Kind, id: u32, address: ?*anyopaque) usize {
+            const ptr: [*]u8 = @ptrCast(address orelse return 0);
+            const layer = layerOf(self, kind, id) orelse return 0;
+            return layer.usableSize(ptr) orelse regionSize(self, id, ptr);
+        }
+
         /// Null: the old object is as it was.
         pub fn objectRealloc(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
-            const old: [*]u8 = @ptrCast(address orelse return objectAlloc(self, kind, thread, id, bytes, alignment));
+            const old: [*]u8 = @ptrCast(address orelse return objectAllocSlow(self, kind, thread, id, bytes, alignment));
             const layer = layerOf(self, kind, id) orelse return null;
             if (!self.isAttached(thread) or bytes == 0 or alignment & (alignment -% 1) != 0) return null;
             const had = objectSize(self, kind, id, address);
             if (had == 0) return null;
             const aligned = alignment == 0 or @intFromPtr(old) % alignment == 0;
             if (aligned and bytes <= L.Of(kind).bytes_max and layer.resizeInPlace(thread, old, bytes)) return address;
-            const fresh: [*]u8 = @ptrCast(objectAlloc(self, kind, thread, id, bytes, alignment) orelse return null);
+            const fresh: [*]u8 = @ptrCast(objectAllocSlow(self, kind, thread, id, bytes, alignment) orelse return null);
             const both = @min(had, bytes);
             ds.memory.copy(fresh[0..both], old[0..both]);
-            _ = objectFree(self, kind, thread, id, address);
+            self.pools[id & (E.pools_count - 1)].layer().free(thread, old) catch {
+                _ = self.regionFree(thread, id, address);
+            };
             return @ptrCast(fresh);
         }
     };

@@ -1050,7 +1050,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Takes a leased run out of the live figures.
-        pub fn uncount(self: *Self, cache: ?*Cache, bytes: usize) void {
+        pub noinline fn uncount(self: *Self, cache: ?*Cache, bytes: usize) void {
             const negative = 0 -% @as(u64, bytes);
             const pages = 0 -% @as(u64, pageRound(bytes));
             if (cache) |own| {
@@ -1092,7 +1092,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Puts a free region onto the shared stack.
-        pub fn share(self: *Self, cache: ?*Cache, index: u32) void {
+        pub noinline fn share(self: *Self, cache: ?*Cache, index: u32) void {
             const region = self.table.at(index);
             const class = region.class;
             if (self.options.eager_return) if (cache) |own| {
@@ -1252,7 +1252,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Sum of one figure over all threads.
-        pub fn total(self: *const Self, which: large_cache.Total) u64 {
+        pub noinline fn total(self: *const Self, which: large_cache.Total) u64 {
             var sum = self.foreign.total(which) +% self.background.total(which);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.total(which);
@@ -1293,12 +1293,12 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Counts leases beside the events, on a thread with or without a cache.
-        pub fn addTotal(self: *Self, cache: ?*Cache, comptime which: large_cache.Total, n: u64) void {
+        pub noinline fn addTotal(self: *Self, cache: ?*Cache, comptime which: large_cache.Total, n: u64) void {
             if (cache) |own| own.counters.add(which, n) else self.foreign.addShared(which, n);
         }
 
         /// Sum of one event of a class over all threads.
-        pub fn event(self: *const Self, class: usize, which: large_cache.Event) u64 {
+        pub noinline fn event(self: *const Self, class: usize, which: large_cache.Event) u64 {
             var sum = self.foreign.of(class, which) +% self.background.of(class, which);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.of(class, which);
@@ -1307,7 +1307,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Regions of a class handed out so far, over all threads.
-        pub fn allocations(self: *const Self, class: usize) u64 {
+        pub noinline fn allocations(self: *const Self, class: usize) u64 {
             var sum: u64 = 0;
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache|
@@ -1317,7 +1317,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Free regions in threads' lists.
-        pub fn threadRegions(self: *const Self, class: usize) u64 {
+        pub noinline fn threadRegions(self: *const Self, class: usize) u64 {
             var sum: u64 = 0;
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread))) |cache| sum += cache.countOf(class);

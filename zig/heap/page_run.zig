@@ -431,7 +431,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Marks the pages of a run as free, on any thread.
-        fn clear(pool: *Pool, thread: ?u32, run: Run) void {
+        noinline fn clear(pool: *Pool, thread: ?u32, run: Run) void {
             const region = pool.table.at(run.region);
             const block_index = region.run;
             const block = blockOf(pool, block_index);
@@ -575,7 +575,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Inside the lock: moves the block to the bin of its `longest`, or out of all if it is full.
-        fn bin(pool: *Pool, cache: *Cache, index: u32, block: *B) void {
+        noinline fn bin(pool: *Pool, cache: *Cache, index: u32, block: *B) void {
             const wanted: u8 = if (block.longest == 0) bin_none else std.math.log2_int(u32, block.longest);
             if (block.bin == wanted) return;
             unbin(pool, cache, block);
@@ -588,7 +588,7 @@ pub fn Runs(comptime Pool: type) type {
             block.bin = wanted;
         }
 
-        fn unbin(pool: *Pool, cache: *Cache, block: *B) void {
+        noinline fn unbin(pool: *Pool, cache: *Cache, block: *B) void {
             if (block.bin == bin_none) return;
             if (block.previous != none)
                 blockOf(pool, block.previous).following = block.following
@@ -771,7 +771,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// The thread's runs hold something that could be given back.
-        pub fn holds(cache: *const Cache) bool {
+        pub noinline fn holds(cache: *const Cache) bool {
             if (!cache.runs.notified.isEmpty() or cache.runs.spare.load(.monotonic, .spare) != none) return true;
             for (&cache.runs.quick_counts) |*counts| for (counts) |*count| {
                 if (count.load(.monotonic, .quick) != 0) return true;
