@@ -35,6 +35,7 @@ export const targets = {
   S1: { bareBytes: 2048, fullBytes: 4096 },
   S2: { fastest: 1 },
   S3: { smallest: 0.8, live: 1.15 },
+  T1: {},
   W1: {},
   W2: {},
   W3: {},
@@ -54,7 +55,7 @@ export const groups: Record<string, readonly RowName[]> = {
   instructions: ["I1", "I2", "I3", "I4", "I5"],
   typescript: ["B1", "B2", "B3", "B4", "B5", "B6", "B9", "B10"],
   native: ["N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10"],
-  workloads: ["W1", "W2", "W3", "W4", "W5"],
+  workloads: ["W1", "W2", "W3", "W4", "W5", "T1"],
   /** Everything that has a target. */
   all: (Object.keys(targets) as RowName[]).filter((row) => Object.keys(targets[row]).length > 0),
 };

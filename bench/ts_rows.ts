@@ -17,6 +17,7 @@ const files = {
   S1: "s1_size.ts",
   S2: "s2_churn.ts",
   S3: "s2_churn.ts",
+  T1: "t1_against_bun.ts",
 } as const;
 
 export type TypeScriptRow = keyof typeof files;
