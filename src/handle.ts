@@ -378,9 +378,10 @@ class HandleObject implements Disposable {
   /**
    * The lease as a file, which a `Response` sends without a copy: for leases of 1 MiB and more of a
    * pool with `pages: "memfd"`, else UNSUPPORTED. From then on the lease's length is fixed (`resize`
-   * moves it into other memory), and nothing else is ever put where it lies: a response that has
-   * begun is sent whole whatever becomes of the lease; one that begins after `free()` fails, at the
-   * latest when the memory is given back. Do not keep the file longer than the lease.
+   * moves it into other memory), and nothing else is ever put where it lies. Bun opens the file when
+   * the handler has returned: from then on the response is sent whole whatever becomes of the lease.
+   * So free it in a `setImmediate` or later; opened after `free()`, the file has the old bytes, or
+   * is gone, but never shows another lease.
    */
   file(options?: BlobPropertyBag): Bun.BunFile {
     const id = this.#id;

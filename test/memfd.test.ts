@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect } from "node:net";
 import { alloc, Handle, type HandleToken, LargePool, type LargePoolOptions } from "holdfast";
+import { startServer } from "../examples/blob-server/server.ts";
 import { LeaseWorker } from "./fixtures/lease_workers.ts";
 import { codeOf, until } from "./fixtures/waiting.ts";
 
@@ -246,3 +247,36 @@ test.if(!linux)("elsewhere the pool says that there is no such memory", () => {
   const pool = memfdPool();
   expect(codeOf(() => pool.alloc(2 * MiB))).toStartWith("ERR_HOLDFAST_");
 });
+
+test.if(linux)(
+  "a blob server of files: every answer is one whole blob, while others replace it",
+  async () => {
+    await using server = startServer({ files: true, limitBytes: 512 * MiB });
+    const url = (name: number) => new URL(`blobs/${name}`, server.url);
+    const byteLength = 2 * MiB;
+    const stored = [1, 2, 3, 4].map((value) => new Uint8Array(byteLength).fill(value));
+    const names = [0, 1];
+    for (const name of names) await fetch(url(name), { method: "PUT", body: stored[0]! });
+    let left = 120;
+    const lane = async (number: number) => {
+      while (left-- > 0) {
+        const name = names[left % 2]!;
+        if (number % 2 === 0) {
+          const put = await fetch(url(name), { method: "PUT", body: stored[left % 4]! });
+          expect(put.status).toBeLessThan(300);
+        } else {
+          const answer = await fetch(url(name));
+          expect(answer.status).toBe(200);
+          expect(answer.headers.get("content-length")).toBe(String(byteLength));
+          const bytes = await answer.bytes();
+          expect(bytes.length).toBe(byteLength);
+          expect(Buffer.compare(bytes, stored[bytes[0]! - 1]!)).toBe(0);
+        }
+      }
+    };
+    await Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(lane));
+    for (const name of names) await fetch(url(name), { method: "DELETE" });
+    await until("all blobs are free", () => server.store.pool.stats().liveHandles === 0);
+  },
+  20_000,
+);

@@ -27,6 +27,8 @@ export interface ServerOptions {
   pool?: LargePool;
   /** Without a pool: the limit of the one that the server makes, and closes. Default: 1 GiB. */
   limitBytes?: number;
+  /** Blobs are files without names and are sent without a copy (Linux); `pool` has them too. */
+  files?: boolean;
   /** How each blob's memory is asked for. */
   memory?: Pick<AllocOptions, "pages" | "lock" | "prefault">;
   /** Seconds after which a silent connection is closed and its upload given up. Default: 30. */
@@ -45,9 +47,13 @@ const DEFAULT_LIMIT_BYTES = 1024 ** 3;
 
 export function startServer(options: ServerOptions = {}): BlobServer {
   const pool =
-    options.pool ?? new LargePool({ limitBytes: options.limitBytes ?? DEFAULT_LIMIT_BYTES });
+    options.pool ??
+    new LargePool({
+      limitBytes: options.limitBytes ?? DEFAULT_LIMIT_BYTES,
+      pages: options.files ? "memfd" : "auto",
+    });
   const { limitBytes } = pool.stats();
-  const store = new BlobStore(pool, options.memory);
+  const store = new BlobStore(pool, options.memory, options.files);
 
   const server = Bun.serve({
     port: options.port ?? 0,
@@ -159,7 +165,8 @@ if (import.meta.main) {
       port: { type: "string", default: "8080" },
       hostname: { type: "string", default: "127.0.0.1" },
       "limit-mib": { type: "string", default: "1024" },
-      pages: { type: "string", default: "auto" },
+      pages: { type: "string" },
+      files: { type: "boolean", default: false },
       lock: { type: "string", default: "none" },
     },
   });
@@ -167,6 +174,7 @@ if (import.meta.main) {
     port: Number(values.port),
     hostname: values.hostname,
     limitBytes: Number(values["limit-mib"]) * 1024 ** 2,
+    files: values.files,
     memory: values as Pick<AllocOptions, "pages" | "lock">,
   });
   console.log(`blob server on ${url}`);

@@ -17,6 +17,9 @@ import type { AllocOptions, Handle, LargePool } from "holdfast";
 /** One chunk of an answer: large enough to keep a socket busy, small enough to be no burden. */
 const CHUNK_BYTES = 256 * 1024;
 
+/** From here on a lease of a pool with `pages: "memfd"` is a file. */
+const FILE_BYTES_MIN = 1024 ** 2;
+
 /** The first lease of an upload that does not say how long it is. */
 const UNKNOWN_LENGTH_BYTES = 256 * 1024;
 
@@ -85,19 +88,39 @@ export class StoredBlob {
   readonly pageKind: Handle["pageKind"];
   readonly locked: boolean;
   readonly #handle: Handle;
+  readonly #isFile: boolean;
   #named = true;
   #readers = 0;
 
-  constructor(handle: Handle) {
+  constructor(handle: Handle, isFile: boolean) {
     this.#handle = handle;
+    this.#isFile = isFile;
     this.byteLength = handle.byteLength;
     this.pageKind = handle.pageKind;
     this.locked = handle.locked;
   }
 
-  /** The blob as a response body: a copy when one chunk holds it, else a stream of views. */
-  body(): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> {
-    return this.byteLength <= CHUNK_BYTES ? this.#copy() : this.#stream();
+  /**
+   * The blob as a response body: a copy when one chunk holds it, a file where the pool has files,
+   * else a stream of views.
+   */
+  body(): Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> {
+    if (this.byteLength <= CHUNK_BYTES) return this.#copy();
+    return this.#isFile ? this.#file() : this.#stream();
+  }
+
+  /**
+   * Bun opens the file when the handler has returned, after all that is due at once, which may be
+   * another request that deletes this blob. From then on the response has its memory, whatever
+   * becomes of the lease; so until then it is kept.
+   */
+  #file(): Blob {
+    this.#readers++;
+    setImmediate(() => {
+      this.#readers--;
+      this.#settle();
+    });
+    return this.#handle.file();
   }
 
   /** No name refers to this blob any more; responses that are under way still finish. */
@@ -161,20 +184,24 @@ export interface Stored {
 export class BlobStore {
   readonly pool: LargePool;
   readonly #options: AllocOptions;
+  readonly #hasFiles: boolean;
   readonly #blobs = new Map<string, StoredBlob>();
   #uploads = 0;
   #bytes = 0;
 
-  constructor(pool: LargePool, options: AllocOptions = {}) {
+  /** `hasFiles`: the pool was made with `pages: "memfd"`. */
+  constructor(pool: LargePool, options: AllocOptions = {}, hasFiles = false) {
     this.pool = pool;
     this.#options = options;
+    this.#hasFiles = hasFiles;
   }
 
   /** Stores a body under a name; of several uploads of one name the last to finish stays. */
   async put(name: string, body: Body, declaredBytes: number | null): Promise<Stored> {
     this.#uploads++;
     try {
-      const blob = new StoredBlob(await receive(this.pool, body, declaredBytes, this.#options));
+      const handle = await receive(this.pool, body, declaredBytes, this.#options);
+      const blob = new StoredBlob(handle, this.#hasFiles && handle.byteLength >= FILE_BYTES_MIN);
       const replaced = this.delete(name);
       this.#blobs.set(name, blob);
       this.#bytes += blob.byteLength;
