@@ -27,3 +27,15 @@ export {
   type ReclaimingClassStats,
 } from "./reclaiming_allocator.ts";
 export type { ViewConstructor } from "./view.ts";
+export type { BytesKind, FieldKind, Layout } from "./layout.ts";
+export type { BytesField, Field, Fields, Slot } from "./slab_memory.ts";
+export {
+  type OwnerToken,
+  type PlainLayout,
+  type SlabBackend,
+  SlabOwner,
+  type SlabOwnerOptions,
+  type SlabStats,
+} from "./slab_owner.ts";
+export { SlabRemote, type SlabRemoteToken } from "./slab_remote.ts";
+export type { WaitOptions } from "./slab_waiters.ts";

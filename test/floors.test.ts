@@ -156,6 +156,11 @@ const order = [
   "wasm_module.gen.ts",
   "wasm_heap.ts",
   "wasm.ts",
+  "layout.ts",
+  "slab_memory.ts",
+  "slab_waiters.ts",
+  "slab_remote.ts",
+  "slab_owner.ts",
   "alloc.ts",
   "index.ts",
 ];

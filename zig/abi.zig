@@ -16,6 +16,12 @@ const engine = @import("engine/engine.zig");
 
 /// Version of this contract; a library of another version is refused at load.
 pub const abi_version: u32 = 1;
+/// First word of a slab's control words: free indexes on the owner's stack.
+pub const slab_word_top: u32 = 0;
+/// Second: operations until the owner looks at its queue.
+pub const slab_word_credit: u32 = 1;
+/// Third: slots used at least once, which are the lowest.
+pub const slab_word_carved: u32 = 2;
 /// Number of `f64` words in a thread's block.
 pub const block_words: u32 = 16;
 /// Thread block word: address of the memory.
@@ -109,6 +115,12 @@ pub const SmallStats = engine.SmallStats;
 pub const SmallOptions = engine.SmallOptions;
 /// Which engine of the process this copy of the library found.
 pub const EngineInfo = engine.EngineInfo;
+/// How an owner slab is made.
+pub const SlabOptions = engine.SlabOptions;
+/// Where an owner slab lies.
+pub const SlabInfo = engine.SlabInfo;
+/// Figures of an owner slab.
+pub const SlabStats = engine.SlabStats;
 
 /// Hash of this contract's text, below 2^53; equal to the constant in the generated files.
 /// Any thread, at any time.
@@ -497,6 +509,137 @@ pub fn small_stats(pool: u32, out: *SmallStats) callconv(.c) Status {
 /// Begins a new trip: its high water is what is in use now. CLOSED. Any thread.
 pub fn small_reset_trip(pool: u32) callconv(.c) Status {
     return engine.instance.smallResetTrip(pool);
+}
+
+/// Makes an owner slab; the calling thread owns it. Answers its number or a Status: OUT_OF_RANGE,
+/// LIMIT (slabs), OUT_OF_MEMORY, CLOSED (the pool), FORKED.
+pub fn slab_create(thread: u32, options: *const SlabOptions) callconv(.c) f64 {
+    return engine.instance.slabs.create(thread, options);
+}
+
+/// Fills `out` with where the slab lies. The caller holds a reference, or is the owner. CLOSED.
+pub fn slab_info(slab: u32, out: *SlabInfo) callconv(.c) Status {
+    return engine.instance.slabs.info(slab, out);
+}
+
+/// Address of a segment, counted from 0, or a Status: CLOSED, OUT_OF_RANGE (there are fewer).
+pub fn slab_segment(slab: u32, segment: u32) callconv(.c) f64 {
+    return engine.instance.slabs.segment(slab, segment);
+}
+
+/// Reads a slab's figures. The caller holds a reference, or is the owner. CLOSED.
+pub fn slab_stats(slab: u32, out: *SlabStats) callconv(.c) Status {
+    return engine.instance.slabs.stats(slab, out);
+}
+
+/// One reference to the slab's memory more: for a remote, or an ArrayBuffer before it is made. Any
+/// thread. CLOSED: the memory is gone. FORKED.
+pub fn slab_retain(slab: u32) callconv(.c) Status {
+    return engine.instance.slabs.retain(slab);
+}
+
+/// Takes back a `slab_retain`; the last one of a closed slab gives its memory back. Any thread. CLOSED.
+pub fn slab_release(slab: u32) callconv(.c) Status {
+    return engine.instance.slabs.release(slab);
+}
+
+/// Address of the deallocator for ArrayBuffers over a slab's memory, with `SlabInfo.context`; it takes
+/// back one `slab_retain`. It may run on any thread.
+pub fn slab_deallocator() callconv(.c) ?*const anyopaque {
+    return @ptrCast(&engine.slabDeallocator);
+}
+
+/// A slot, or a Status: LIMIT (all are taken), CLOSED (also: the calling thread is not the owner). In
+/// C; TypeScript takes indexes off the slab's stack itself and calls `slab_refill` now and then.
+pub fn slab_alloc(thread: u32, slab: u32) callconv(.c) f64 {
+    return engine.instance.slabs.alloc(thread, slab);
+}
+
+/// Makes slots ready on the stack if there are none, and looks at the queue when it is time. Answers
+/// how many are ready, or LIMIT, CLOSED. The owner.
+pub fn slab_refill(thread: u32, slab: u32) callconv(.c) i32 {
+    return engine.instance.slabs.refill(thread, slab);
+}
+
+/// Frees a slot. The owner. DOUBLE_FREE, FOREIGN, CLOSED.
+pub fn slab_free(thread: u32, slab: u32, slot: f64) callconv(.c) Status {
+    return engine.instance.slabs.free(thread, slab, slot);
+}
+
+/// Frees a slot from any thread that holds a reference. BUSY: the queue is full, the slot is live as
+/// before. CLOSED: there is no owner. DOUBLE_FREE, FOREIGN.
+pub fn slab_free_remote(thread: u32, slab: u32, slot: f64) callconv(.c) Status {
+    return engine.instance.slabs.freeRemote(thread, slab, slot);
+}
+
+/// Frees slots as by `slab_free_remote`, in their order; answers how many, until one was refused.
+pub fn slab_free_many(thread: u32, slab: u32, slots: ?*const anyopaque, count: u32) callconv(.c) u32 {
+    return engine.instance.slabs.freeMany(thread, slab, @as([*]const f64, @ptrCast(@alignCast(slots)))[0..count]);
+}
+
+/// Takes in everything that others have freed; answers how many slots, or CLOSED. The owner.
+pub fn slab_drain(thread: u32, slab: u32) callconv(.c) f64 {
+    return engine.instance.slabs.drain(thread, slab);
+}
+
+/// Sleeps until a slot can be had, at most so long. ok, BUSY (there is none), CLOSED. The owner.
+pub fn slab_wait(thread: u32, slab: u32, timeout_ms: u32) callconv(.c) Status {
+    return engine.instance.slabs.wait(thread, slab, timeout_ms);
+}
+
+/// Ends the slab for its owner: the queue is closed, pending frees are taken in, the memory goes with
+/// the last reference. ok, CLOSED.
+pub fn slab_close(thread: u32, slab: u32) callconv(.c) Status {
+    return engine.instance.slabs.close(thread, slab);
+}
+
+/// Gives the ownership away: the slab is nobody's until a thread adopts the token. Frees by others go
+/// on. Answers the token or CLOSED.
+pub fn slab_transfer(thread: u32, slab: u32) callconv(.c) f64 {
+    return engine.instance.slabs.transfer(thread, slab);
+}
+
+/// Takes over a token: one caller owns the slab, any other gets FREED. Answers the slab's number.
+pub fn slab_adopt(thread: u32, token: f64) callconv(.c) f64 {
+    return engine.instance.slabs.adopt(thread, token);
+}
+
+/// Number that names a thread as the holder of slots; not 0.
+pub fn slab_holder(thread: u32) callconv(.c) u32 {
+    return engine.instance.slabs.holderOf(thread);
+}
+
+/// Says who holds a live slot; `holder` 0 is the calling thread. UNSUPPORTED: made without leases.
+/// FREED, CLOSED.
+pub fn slab_hold(thread: u32, slab: u32, slot: f64, holder: u32) callconv(.c) Status {
+    return engine.instance.slabs.hold(thread, slab, slot, holder);
+}
+
+/// The first live slot from index `from` on that `holder` holds, with 0 one whose holder's thread has
+/// ended. Answers 0 if there is none, or UNSUPPORTED, CLOSED. The owner.
+pub fn slab_held(thread: u32, slab: u32, from: u32, holder: u32) callconv(.c) f64 {
+    return engine.instance.slabs.held(thread, slab, from, holder);
+}
+
+/// The slab's own address for the three calls below, which check nothing about it; null if there is no
+/// such slab. It stays valid while the caller owns the slab or holds a reference.
+pub fn slab_direct(slab: u32) callconv(.c) ?*anyopaque {
+    return engine.direct.slabOf(slab);
+}
+
+/// Memory of a slot, or null if all are taken. The owner.
+pub fn slab_take(direct: ?*anyopaque) callconv(.c) ?*anyopaque {
+    return engine.direct.take(direct);
+}
+
+/// Frees the slot that begins there. The owner. DOUBLE_FREE, FOREIGN.
+pub fn slab_give(direct: ?*anyopaque, address: ?*anyopaque) callconv(.c) Status {
+    return engine.direct.give(direct, address);
+}
+
+/// As `slab_give`, from any thread that holds a reference. BUSY: the queue is full. CLOSED.
+pub fn slab_give_remote(direct: ?*anyopaque, address: ?*anyopaque) callconv(.c) Status {
+    return engine.direct.giveRemote(direct, address);
 }
 
 /// Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the

@@ -8,6 +8,7 @@ const heap = @import("../heap/heap.zig");
 const types = @import("types.zig");
 const background = @import("background.zig");
 const figures = @import("figures.zig");
+const owner_slabs = @import("owner_slabs.zig");
 const abi_words = @import("block.zig");
 const layer_file = @import("layer.zig");
 const layered_file = @import("layered.zig");
@@ -84,6 +85,7 @@ pub fn Engine(comptime Os: type) type {
         leaked_handles: Sync.Atomic(u64) = .init(0),
         /// Held by who takes a layer down, lets it age or looks at all of it.
         layers: regions.SpinLock(Sync) = .{},
+        slabs: owner_slabs.OwnerSlabs(Self) = .{},
         /// Live leases without memory, which no pool counts.
         empty_leases: Sync.Atomic(u64) = .init(0),
 
@@ -229,6 +231,7 @@ pub fn Engine(comptime Os: type) type {
         /// Gives everything back to the system; only tests of engines of their own do this.
         pub fn deinit(self: *Self) void {
             self.clock.stop(self);
+            self.slabs.deinit();
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
                 if (slot.layer_kind != .none) layered.close(self, slot);
                 pool.deinit();
@@ -256,6 +259,12 @@ pub fn Engine(comptime Os: type) type {
             const self = nativeInstance() orelse return;
             if (value == 0 or value > heap.threads_max) return;
             _ = self.threadDetach(@intCast(value - 1));
+        }
+
+        /// Wakes the owner that sleeps on its slab's queue.
+        pub fn wakeSlab(self: *Self, slab: *owner_slabs.Slab) void {
+            _ = self;
+            Os.wake(&slab.head.raw, 1);
         }
 
         fn wakeClock() void {
@@ -294,6 +303,7 @@ pub fn Engine(comptime Os: type) type {
         pub fn threadDetach(self: *Self, index: u32) Status {
             const thread = self.threadAt(index) orelse return .foreign;
             self.sweep(index);
+            self.slabs.threadEnded(self.ownerWord(index));
             for (&self.pools) |*slot| {
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
                 // Its objects first: they may give regions to the pool's cache of this thread.
@@ -375,11 +385,11 @@ pub fn Engine(comptime Os: type) type {
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
         }
 
-        fn ownerWord(self: *Self, index: u32) u32 {
+        pub fn ownerWord(self: *Self, index: u32) u32 {
             return self.threads[index].owner_word.load(.monotonic, .thread_epoch);
         }
 
-        fn ownerGone(self: *Self, word: u32) bool {
+        pub fn ownerGone(self: *Self, word: u32) bool {
             const index = word & owner_index;
             const thread = &self.threads[index];
             return thread.attached.load(.monotonic, .thread_attached) == 0 or self.ownerWord(index) != word;
@@ -1476,6 +1486,7 @@ pub fn Engine(comptime Os: type) type {
             if (self.isForked()) return status(.forked);
             if (!self.ensureReady()) return 0;
             self.reclaimOwnerless();
+            self.slabs.reclaimTokens();
             self.reap();
             var bytes: u64 = 0;
             for (&self.pools) |*slot| {

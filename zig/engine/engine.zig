@@ -18,6 +18,7 @@ const os = @import("../os/os.zig");
 const types = @import("types.zig");
 const core = @import("core.zig");
 const discovery = @import("discovery.zig");
+const owner_slabs = @import("owner_slabs.zig");
 
 pub const Status = types.Status;
 pub const SystemCall = os.SystemCall;
@@ -38,6 +39,9 @@ pub const SmallOptions = types.SmallOptions;
 pub const ReclaimingStats = types.ReclaimingStats;
 pub const ReclaimingClassStats = types.ReclaimingClassStats;
 pub const SmallStats = types.SmallStats;
+pub const SlabOptions = types.SlabOptions;
+pub const SlabInfo = types.SlabInfo;
+pub const SlabStats = types.SlabStats;
 
 /// The numbers that abi.zig declares for callers.
 pub const block = @import("block.zig");
@@ -74,3 +78,43 @@ pub fn wrapDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
 pub fn regionDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
     instance.regionDropped(@intFromPtr(context));
 }
+
+/// Deallocator of ArrayBuffers over an owner slab. Context: `SlabInfo.context`.
+pub fn slabDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
+    instance.slabs.dropped(@intFromPtr(context));
+}
+
+/// The face without numbers, for C and Zig callers that keep the slab's own address.
+pub const direct = struct {
+    pub fn slabOf(id: u32) ?*anyopaque {
+        return @ptrCast(instance.slabs.find(id));
+    }
+
+    pub fn take(slab: ?*anyopaque) ?*anyopaque {
+        const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
+        return own.addressOf(own.alloc(null) orelse return null);
+    }
+
+    pub fn give(slab: ?*anyopaque, address: ?*anyopaque) Status {
+        const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
+        const index = own.find(@intFromPtr(address)) orelse return .foreign;
+        own.freeIndex(index) catch |err| return if (err == error.DoubleFree) .double_free else .foreign;
+        return .ok;
+    }
+
+    pub fn giveRemote(slab: ?*anyopaque, address: ?*anyopaque) Status {
+        const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
+        const index = own.find(@intFromPtr(address)) orelse return .foreign;
+        return switch (own.freeRemoteIndex(index)) {
+            .done => .ok,
+            .done_wake => {
+                instance.wakeSlab(own);
+                return .ok;
+            },
+            .full => .busy,
+            .closed => .closed,
+            .double_free => .double_free,
+            .foreign => .foreign,
+        };
+    }
+};

@@ -148,7 +148,7 @@ pub fn stats(comptime Engine: type, engine: *Engine, out: *types.Stats, ask_kern
     out.live_handles += float(engine.empty_leases.load(.monotonic, .count));
     out.metadata_bytes = float(engine.metadataTouched());
     out.leaked_handles = float(engine.leaked_handles.load(.monotonic, .count));
-    out.pending_tokens = float(engine.pending_tokens.load(.monotonic, .count));
+    out.pending_tokens = float(engine.pending_tokens.load(.monotonic, .count) + engine.slabs.pendingTokens());
     out.mappings = float(engine.table.mappings.load(.monotonic, .count));
     out.threads = float(engine.threads_attached.load(.monotonic, .threads));
     if (!ask_kernel) return;

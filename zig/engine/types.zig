@@ -414,3 +414,91 @@ pub const SmallOptions = extern struct {
     /// Bytes reserved, and the most that it can hold; 0: the default.
     limit_bytes: f64,
 };
+
+/// How an owner slab is made.
+pub const SlabOptions = extern struct {
+    /// Bytes of a slot.
+    slot_bytes: f64,
+    /// Alignment of each slot, a power of two.
+    alignment: f64,
+    /// Slots there are room for at first.
+    capacity: f64,
+    /// Slots there may be; 0: `capacity`.
+    capacity_max: f64,
+    /// Remote frees that wait at most; below 0: no bound.
+    queue_capacity: f64,
+    /// Queued frees at which the owner takes them in; 0 adapts.
+    batch: u32,
+    /// The pool that backs it; 0: the system.
+    pool: u32,
+    /// 1: remember which thread holds each slot.
+    leases: u32,
+    /// Nothing.
+    spare: u32,
+};
+
+/// Where an owner slab lies; what does not change while it lives, but for `capacity`.
+pub const SlabInfo = extern struct {
+    /// Address of the first segment.
+    address: f64,
+    /// Address of the control words and tables.
+    meta_address: f64,
+    /// From there to the words of the slots (u32 each: generation << 2 | phase).
+    states_offset: f64,
+    /// From there to the owner's stack of free indexes (u32 each).
+    stack_offset: f64,
+    /// From there to the links, which nobody else reads.
+    links_offset: f64,
+    /// Bytes from slot to slot.
+    stride: f64,
+    /// Slots of a segment.
+    segment_slots: f64,
+    /// Slots that have memory.
+    capacity: f64,
+    /// Slots there may be.
+    capacity_max: f64,
+    /// Bits of a slot's number that are its index.
+    bits: u32,
+    /// Bits of an index that are within a segment.
+    segment_shift: u32,
+    /// 1: the slab remembers who holds each slot.
+    leases: u32,
+    /// Context for `slab_deallocator`.
+    context: u32,
+};
+
+/// Figures of an owner slab, exact while nobody frees.
+pub const SlabStats = extern struct {
+    /// Slots that have memory.
+    capacity: f64,
+    /// Slots there may be.
+    capacity_max: f64,
+    /// Slots in use.
+    live_slots: f64,
+    /// Slots used at least once, or about to be.
+    carved_slots: f64,
+    /// Slots freed by others that the owner has not taken in.
+    queued_slots: f64,
+    /// Slots whose generations are used up.
+    retired_slots: f64,
+    /// Wrong frees and damaged entries found.
+    corruption_events: f64,
+    /// Frees refused because the queue was full.
+    refused_frees: f64,
+    /// Times that the queue was taken in.
+    drains: f64,
+    /// Queued frees at which it is taken in now.
+    threshold: f64,
+    /// 1: that threshold adapts.
+    adaptive: f64,
+    /// Bytes from slot to slot.
+    stride_bytes: f64,
+    /// Pieces of memory that hold the slots.
+    segments: f64,
+    /// Bytes taken from the backend.
+    mapped_bytes: f64,
+    /// The owner, ArrayBuffers and native remotes that keep the memory.
+    holders: f64,
+    /// 1: closed.
+    closed: f64,
+};

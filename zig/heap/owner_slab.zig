@@ -263,6 +263,10 @@ pub fn OwnerSlab(comptime Sync: type) type {
             return @intCast(std.math.log2_int_ceil(u64, value));
         }
 
+        pub fn isValid(options: Options) bool {
+            return Layout.of(options) != null;
+        }
+
         /// A slab over a backend, owned by the caller, with one reference. Null: refused, nothing taken.
         pub fn create(backend: Backend, thread: ?u32, options: Options) ?*Self {
             const layout = Layout.of(options) orelse return null;
