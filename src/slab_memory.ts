@@ -135,7 +135,8 @@ export class SlabMemory {
 
   /** The error for a slot that is not in use. */
   stale(slot: unknown, operation: string): Error {
-    if (this.#gone) return holdfastError("CLOSED", operation, { message: "the slab is closed here" });
+    if (this.#gone)
+      return holdfastError("CLOSED", operation, { message: "the slab is closed here" });
     const message = `slot ${String(slot)} is not in use: it was freed, or was never one of this slab`;
     return holdfastError("FREED", operation, { message });
   }
@@ -217,7 +218,7 @@ const unrolledMax = 32;
 function makeField(memory: SlabMemory, field: PlacedField): unknown {
   const { bits, segmentShift, stride } = memory.info;
   const mask = 2 ** bits - 1;
-  const word = `(slot <= 0x7fffffff ? (slot >>> ${bits}) << 2 | 1 : ((slot / ${2 ** bits}) | 0) * 4 + 1)`;
+  const word = `(slot <= 0x7fffffff ? (slot >>> ${bits}) << 2 | 1 : Math.floor(slot / ${2 ** bits}) * 4 + 1)`;
   const name = JSON.stringify(field.name);
   const check = (operation: string) => `
     const index = slot & ${mask};
@@ -295,15 +296,17 @@ function makeField(memory: SlabMemory, field: PlacedField): unknown {
   );
 }
 
+type Make = (memory: SlabMemory, ...helpers: unknown[]) => unknown;
+/** By source text: slabs of one layout share code, which is compiled once. */
+const made = new Map<string, Make>();
+
 function build(memory: SlabMemory, members: string): unknown {
-  const make = new Function(
-    "memory",
-    "decode",
-    "encode",
-    "room",
-    "unsupported",
-    `"use strict"; return Object.freeze({ ${members} });`,
-  );
+  let make = made.get(members);
+  if (make === undefined) {
+    const body = `"use strict"; return Object.freeze({ ${members} });`;
+    make = new Function("memory", "decode", "encode", "room", "unsupported", body) as Make;
+    made.set(members, make);
+  }
   return make(memory, decode, encode, room, unsupported);
 }
 

@@ -154,11 +154,10 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     const credit = control[SLAB_WORD_CREDIT] as number;
     const index = slot & this.#mask;
     const word =
-      slot <= 0x7fffffff
-        ? ((slot >>> this.#bits) << 2) | 1
-        : ((slot / this.#unit) | 0) * 4 + 1;
+      slot <= 0x7fffffff ? ((slot >>> this.#bits) << 2) | 1 : Math.floor(slot / this.#unit) * 4 + 1;
     if (credit === 0 || this.#states[index] !== word || word === lastLive || slot < 0) {
-      return this.#freeSlow(slot);
+      this.#freeSlow(slot);
+      return;
     }
     const top = control[SLAB_WORD_TOP] as number;
     // Free, and of the next generation.
@@ -238,7 +237,8 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   /** Says who holds a slot: the `holder` of a remote. Only with `leases: true`. */
   lend(slot: Slot, holder: number): void {
     const status = symbols.hf_slab_hold(thread, this.#id, slot, holder);
-    if (status === Status.unsupported) throw callError(status, "SlabOwner.lend", this.lend, noLeases);
+    if (status === Status.unsupported)
+      throw callError(status, "SlabOwner.lend", this.lend, noLeases);
     if (status < Status.ok) throw this.#memory.stale(slot, "SlabOwner.lend");
   }
 
