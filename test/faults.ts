@@ -265,6 +265,11 @@ export const faults: readonly Fault[] = [
     test: "draining takes no memory from anyone",
   },
   {
+    name: "owner-waits-for-itself",
+    title: "owner slab 4: an owner that frees through its own full queue waits for ever",
+    test: "an owner that frees through its own full queue does not wait for itself",
+  },
+  {
     name: "owner-drain-at-once",
     title: "owner slab 5: one allocation pays for all that others have freed",
     test: "no operation of the owner works off more than its share",

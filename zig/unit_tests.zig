@@ -52,6 +52,7 @@ comptime {
     // Floor 4
     _ = @import("engine/discovery.zig");
     _ = @import("engine/layered_test.zig");
+    _ = @import("engine/owner_slabs_test.zig");
     _ = @import("engine/region_face_test.zig");
     _ = @import("engine/threads_test.zig");
     _ = @import("engine/engine_fuzz.zig");
