@@ -14,6 +14,12 @@ extern "C" {
 
 /* Version of this contract; a library of another version is refused at load. */
 #define HF_ABI_VERSION 1u
+/* First word of a slab's control words: free indexes on the owner's stack. */
+#define HF_SLAB_WORD_TOP 0u
+/* Second: operations until the owner looks at its queue. */
+#define HF_SLAB_WORD_CREDIT 1u
+/* Third: slots used at least once, which are the lowest. */
+#define HF_SLAB_WORD_CARVED 2u
 /* Number of `f64` words in a thread's block. */
 #define HF_BLOCK_WORDS 16u
 /* Thread block word: address of the memory. */
@@ -664,6 +670,135 @@ HF_STATIC_ASSERT(offsetof(hf_engine_info_t, path_address) == 0, "hf_engine_info_
 HF_STATIC_ASSERT(offsetof(hf_engine_info_t, self) == 8, "hf_engine_info_t.self");
 HF_STATIC_ASSERT(offsetof(hf_engine_info_t, abi_version) == 12, "hf_engine_info_t.abi_version");
 
+/* How an owner slab is made. */
+typedef struct hf_slab_options_t {
+  /* Bytes of a slot. */
+  double slot_bytes;
+  /* Alignment of each slot, a power of two. */
+  double alignment;
+  /* Slots there are room for at first. */
+  double capacity;
+  /* Slots there may be; 0: `capacity`. */
+  double capacity_max;
+  /* Remote frees that wait at most; below 0: no bound. */
+  double queue_capacity;
+  /* Queued frees at which the owner takes them in; 0 adapts. */
+  uint32_t batch;
+  /* The pool that backs it; 0: the system. */
+  uint32_t pool;
+  /* 1: remember which thread holds each slot. */
+  uint32_t leases;
+  /* Nothing. */
+  uint32_t spare;
+} hf_slab_options_t;
+HF_STATIC_ASSERT(sizeof(hf_slab_options_t) == 56, "hf_slab_options_t");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, slot_bytes) == 0, "hf_slab_options_t.slot_bytes");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, alignment) == 8, "hf_slab_options_t.alignment");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, capacity) == 16, "hf_slab_options_t.capacity");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, capacity_max) == 24, "hf_slab_options_t.capacity_max");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, queue_capacity) == 32, "hf_slab_options_t.queue_capacity");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, batch) == 40, "hf_slab_options_t.batch");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, pool) == 44, "hf_slab_options_t.pool");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, leases) == 48, "hf_slab_options_t.leases");
+HF_STATIC_ASSERT(offsetof(hf_slab_options_t, spare) == 52, "hf_slab_options_t.spare");
+
+/* Where an owner slab lies. */
+typedef struct hf_slab_info_t {
+  /* Address of the first segment. */
+  double address;
+  /* Address of the control words and tables. */
+  double meta_address;
+  /* From there to the words of the slots (u32 each: generation << 2 | phase). */
+  double states_offset;
+  /* From there to the owner's stack of free indexes (u32 each). */
+  double stack_offset;
+  /* From there to the links, which nobody else reads. */
+  double links_offset;
+  /* Bytes from slot to slot. */
+  double stride;
+  /* Slots of a segment. */
+  double segment_slots;
+  /* Slots that have memory. */
+  double capacity;
+  /* Slots there may be. */
+  double capacity_max;
+  /* Bits of a slot's number that are its index. */
+  uint32_t bits;
+  /* Bits of an index that are within a segment. */
+  uint32_t segment_shift;
+  /* 1: the slab remembers who holds each slot. */
+  uint32_t leases;
+  /* Context for `slab_deallocator`. */
+  uint32_t context;
+} hf_slab_info_t;
+HF_STATIC_ASSERT(sizeof(hf_slab_info_t) == 88, "hf_slab_info_t");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, address) == 0, "hf_slab_info_t.address");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, meta_address) == 8, "hf_slab_info_t.meta_address");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, states_offset) == 16, "hf_slab_info_t.states_offset");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, stack_offset) == 24, "hf_slab_info_t.stack_offset");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, links_offset) == 32, "hf_slab_info_t.links_offset");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, stride) == 40, "hf_slab_info_t.stride");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, segment_slots) == 48, "hf_slab_info_t.segment_slots");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, capacity) == 56, "hf_slab_info_t.capacity");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, capacity_max) == 64, "hf_slab_info_t.capacity_max");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, bits) == 72, "hf_slab_info_t.bits");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, segment_shift) == 76, "hf_slab_info_t.segment_shift");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, leases) == 80, "hf_slab_info_t.leases");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, context) == 84, "hf_slab_info_t.context");
+
+/* Figures of an owner slab. */
+typedef struct hf_slab_stats_t {
+  /* Slots that have memory. */
+  double capacity;
+  /* Slots there may be. */
+  double capacity_max;
+  /* Slots in use. */
+  double live_slots;
+  /* Slots used at least once, or about to be. */
+  double carved_slots;
+  /* Slots freed by others that the owner has not taken in. */
+  double queued_slots;
+  /* Slots whose generations are used up. */
+  double retired_slots;
+  /* Wrong frees and damaged entries found. */
+  double corruption_events;
+  /* Frees refused because the queue was full. */
+  double refused_frees;
+  /* Times that the queue was taken in. */
+  double drains;
+  /* Queued frees at which it is taken in now. */
+  double threshold;
+  /* 1: that threshold adapts. */
+  double adaptive;
+  /* Bytes from slot to slot. */
+  double stride_bytes;
+  /* Pieces of memory that hold the slots. */
+  double segments;
+  /* Bytes taken from the backend. */
+  double mapped_bytes;
+  /* The owner, ArrayBuffers and native remotes that keep the memory. */
+  double holders;
+  /* 1: closed. */
+  double closed;
+} hf_slab_stats_t;
+HF_STATIC_ASSERT(sizeof(hf_slab_stats_t) == 128, "hf_slab_stats_t");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, capacity) == 0, "hf_slab_stats_t.capacity");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, capacity_max) == 8, "hf_slab_stats_t.capacity_max");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, live_slots) == 16, "hf_slab_stats_t.live_slots");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, carved_slots) == 24, "hf_slab_stats_t.carved_slots");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, queued_slots) == 32, "hf_slab_stats_t.queued_slots");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, retired_slots) == 40, "hf_slab_stats_t.retired_slots");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, corruption_events) == 48, "hf_slab_stats_t.corruption_events");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, refused_frees) == 56, "hf_slab_stats_t.refused_frees");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, drains) == 64, "hf_slab_stats_t.drains");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, threshold) == 72, "hf_slab_stats_t.threshold");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, adaptive) == 80, "hf_slab_stats_t.adaptive");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, stride_bytes) == 88, "hf_slab_stats_t.stride_bytes");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, segments) == 96, "hf_slab_stats_t.segments");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, mapped_bytes) == 104, "hf_slab_stats_t.mapped_bytes");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, holders) == 112, "hf_slab_stats_t.holders");
+HF_STATIC_ASSERT(offsetof(hf_slab_stats_t, closed) == 120, "hf_slab_stats_t.closed");
+
 /* Hash of this contract's text, below 2^53; equal to the constant in the generated files.
  * Any thread, at any time. */
 double hf_fingerprint(void);
@@ -914,6 +1049,89 @@ hf_status_t hf_small_stats(uint32_t pool, hf_small_stats_t *out);
 
 /* Begins a new trip: its high water is what is in use now. CLOSED. Any thread. */
 hf_status_t hf_small_reset_trip(uint32_t pool);
+
+/* Makes an owner slab; the calling thread owns it. Answers its number or a Status: OUT_OF_RANGE,
+ * LIMIT (slabs), OUT_OF_MEMORY, CLOSED (the pool), FORKED. */
+double hf_slab_create(uint32_t thread, const hf_slab_options_t *options);
+
+/* Fills `out` with where the slab lies. The caller holds a reference, or is the owner. CLOSED. */
+hf_status_t hf_slab_info(uint32_t slab, hf_slab_info_t *out);
+
+/* Address of a segment, counted from 0, or a Status: CLOSED, OUT_OF_RANGE (there are fewer). */
+double hf_slab_segment(uint32_t slab, uint32_t segment);
+
+/* Reads a slab's figures. The caller holds a reference, or is the owner. CLOSED. */
+hf_status_t hf_slab_stats(uint32_t slab, hf_slab_stats_t *out);
+
+/* One reference to the slab's memory more: for a remote, or an ArrayBuffer before it is made. Any
+ * thread. CLOSED: the memory is gone. FORKED. */
+hf_status_t hf_slab_retain(uint32_t slab);
+
+/* Takes back a `slab_retain`; the last one of a closed slab gives its memory back. Any thread. CLOSED. */
+hf_status_t hf_slab_release(uint32_t slab);
+
+/* Address of the deallocator for ArrayBuffers over a slab's memory, with `SlabInfo.context`; it takes
+ * back one `slab_retain`. It may run on any thread. */
+const void *hf_slab_deallocator(void);
+
+/* A slot, or a Status: LIMIT (all are taken), CLOSED (also: the calling thread is not the owner). In
+ * C; TypeScript takes indexes off the slab's stack itself and calls `slab_refill` now and then. */
+double hf_slab_alloc(uint32_t thread, uint32_t slab);
+
+/* Makes slots ready on the stack if there are none, and looks at the queue when it is time. Answers
+ * how many are ready, or LIMIT, CLOSED. The owner. */
+int32_t hf_slab_refill(uint32_t thread, uint32_t slab);
+
+/* Frees a slot. The owner. DOUBLE_FREE, FOREIGN, CLOSED. */
+hf_status_t hf_slab_free(uint32_t thread, uint32_t slab, double slot);
+
+/* Frees a slot from any thread that holds a reference. BUSY: the queue is full, the slot is live as
+ * before. CLOSED: there is no owner. DOUBLE_FREE, FOREIGN. */
+hf_status_t hf_slab_free_remote(uint32_t thread, uint32_t slab, double slot);
+
+/* Frees slots as by `slab_free_remote`, in their order; answers how many, until one was refused. */
+uint32_t hf_slab_free_many(uint32_t thread, uint32_t slab, const void *slots, uint32_t count);
+
+/* Takes in everything that others have freed; answers how many slots, or CLOSED. The owner. */
+double hf_slab_drain(uint32_t thread, uint32_t slab);
+
+/* Sleeps until a slot can be had, at most so long. ok, BUSY (there is none), CLOSED. The owner. */
+hf_status_t hf_slab_wait(uint32_t thread, uint32_t slab, uint32_t timeout_ms);
+
+/* Ends the slab for its owner: the queue is closed, pending frees are taken in, the memory goes with
+ * the last reference. ok, CLOSED. */
+hf_status_t hf_slab_close(uint32_t thread, uint32_t slab);
+
+/* Gives the ownership away: the slab is nobody's until a thread adopts the token. Frees by others go
+ * on. Answers the token or CLOSED. */
+double hf_slab_transfer(uint32_t thread, uint32_t slab);
+
+/* Takes over a token: one caller owns the slab, any other gets FREED. Answers the slab's number. */
+double hf_slab_adopt(uint32_t thread, double token);
+
+/* Number that names a thread as the holder of slots; not 0. */
+uint32_t hf_slab_holder(uint32_t thread);
+
+/* Says who holds a live slot; `holder` 0 is the calling thread. UNSUPPORTED: made without leases.
+ * FREED, CLOSED. */
+hf_status_t hf_slab_hold(uint32_t thread, uint32_t slab, double slot, uint32_t holder);
+
+/* The first live slot from index `from` on that `holder` holds, with 0 one whose holder's thread has
+ * ended. Answers 0 if there is none, or UNSUPPORTED, CLOSED. The owner. */
+double hf_slab_held(uint32_t thread, uint32_t slab, uint32_t from, uint32_t holder);
+
+/* The slab's own address for the three calls below, which check nothing about it; null if there is no
+ * such slab. It stays valid while the caller owns the slab or holds a reference. */
+void *hf_slab_direct(uint32_t slab);
+
+/* Memory of a slot, or null if all are taken. The owner. */
+void *hf_slab_take(void *direct);
+
+/* Frees the slot that begins there. The owner. DOUBLE_FREE, FOREIGN. */
+hf_status_t hf_slab_give(void *direct, void *address);
+
+/* As `slab_give`, from any thread that holds a reference. BUSY: the queue is full. CLOSED. */
+hf_status_t hf_slab_give_remote(void *direct, void *address);
 
 /* Runs the engine's own check of itself: allocates, writes, frees, trims, and compares the
  * figures. Answers ok or the first Status that went wrong. For a new system or libc. */

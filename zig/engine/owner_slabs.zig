@@ -128,7 +128,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         pub fn create(self: *Self, thread: u32, from: *const types.SlabOptions) f64 {
             const engine = self.engineOf();
-            if (engine.alive.* == 0) return status(.forked);
+            if (engine.isForked()) return status(.forked);
             if (!engine.ensureReady()) return status(.out_of_memory);
             if (engine.threadAt(thread) == null) return status(.foreign);
             var options: heap.SlabOptions = .{
@@ -189,7 +189,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         /// One reference more, for an ArrayBuffer or a native remote.
         pub fn retain(self: *Self, id: u32) Status {
-            if (self.engineOf().alive.* == 0) return .forked;
+            if (self.engineOf().isForked()) return .forked;
             const entry = self.entryOf(id) orelse return .closed;
             var refs = entry.refs.load(.monotonic, .slab_refs);
             while (refs != 0) {
@@ -295,7 +295,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         /// The slab's number, to the one who adopts it first.
         pub fn adopt(self: *Self, thread: u32, token: f64) f64 {
             const engine = self.engineOf();
-            if (engine.alive.* == 0) return status(.forked);
+            if (engine.isForked()) return status(.forked);
             if (engine.threadAt(thread) == null) return status(.foreign);
             if (!(token >= 0 and token < f64_exact)) return status(.foreign);
             const packed_token: u64 = @intFromFloat(token);
