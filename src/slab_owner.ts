@@ -21,9 +21,12 @@ import { type Fields, SlabMemory, type Slot } from "./slab_memory.ts";
 import { SlabRemote } from "./slab_remote.ts";
 import { checkWait, timedOut, Waiters, type WaitOptions } from "./slab_waiters.ts";
 
-/** Who can back a slab: anything with a pool. */
+/** Who can back a slab: a LargePool, GlobalAllocator or ReclaimingAllocator, whose regions it takes. */
 export interface SlabBackend {
-  share(): { readonly largePool: number };
+  share():
+    | { readonly largePool: number }
+    | { readonly globalAllocator: number }
+    | { readonly reclaimingAllocator: number };
 }
 
 export interface SlabOwnerOptions<L extends Layout = Layout> {
@@ -399,7 +402,7 @@ function create(options: SlabOwnerOptions, caller: Caller): KnownSlab {
         ? -1
         : queueCapacity,
     batch: batch === "adaptive" ? 0 : batch.fixed,
-    pool: backend === undefined ? 0 : backend.share().largePool,
+    pool: backend === undefined ? 0 : (Object.values(backend.share())[0] as number),
     leases: leases ? 1 : 0,
   });
   const id = symbols.hf_slab_create(thread, native) as number;

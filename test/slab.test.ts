@@ -1,6 +1,13 @@
 /** SlabOwner and SlabRemote in one thread: slots, fields, wrong numbers, queues, growth, ends. */
 import { expect, test } from "bun:test";
-import { LargePool, SlabOwner, type SlabOwnerOptions, SlabRemote } from "holdfast";
+import {
+  GlobalAllocator,
+  LargePool,
+  ReclaimingAllocator,
+  SlabOwner,
+  type SlabOwnerOptions,
+  SlabRemote,
+} from "holdfast";
 import { codeOf, until } from "./fixtures/waiting.ts";
 
 const record = { id: "u32", price: "f64", name: { bytes: 24 } } as const;
@@ -190,6 +197,18 @@ test("a slab lives in a pool, within its limit", () => {
   owner.close();
   pool.trim();
   expect(pool.stats().residentBytes).toBe(0);
+});
+
+test("a slab outlives the close of what backs it", () => {
+  for (const backend of [new LargePool(), new GlobalAllocator(), new ReclaimingAllocator()]) {
+    const owner = new SlabOwner({ layout: record, capacity: 1000, backend });
+    const slots = Array.from({ length: 1000 }, () => owner.alloc());
+    backend.close();
+    for (const slot of slots) owner.fields.price.set(slot, slot);
+    for (const slot of slots) expect(owner.fields.price.get(slot)).toBe(slot);
+    for (const slot of slots) owner.free(slot);
+    owner.close();
+  }
 });
 
 test("after close, remotes read, are told that frees are too late, and keep the memory", () => {
