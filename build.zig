@@ -141,18 +141,18 @@ fn addWasm(ctx: Context) std.Build.LazyPath {
             .pic = shared,
         });
         root.addOptions("config", config);
-        const module = if (shared)
-            b.addLibrary(.{ .name = name, .root_module = root, .linkage = .dynamic })
-        else
-            b.addExecutable(.{ .name = name, .root_module = root });
-        if (!shared) module.entry = .disabled;
-        module.rdynamic = true;
-        module.import_memory = shared;
-        module.stack_size = 4096;
-        const path = b.fmt("{s}.wasm", .{name});
-        wasm.dependOn(&b.addInstallFile(module.getEmittedBin(), path).step);
-        sizes.addFileArg(module.getEmittedBin());
-        if (shared) side = module.getEmittedBin();
+        const object = b.addObject(.{ .name = name, .root_module = root });
+        const link = b.addSystemCommand(&.{ b.graph.zig_exe, "wasm-ld", "--export-dynamic", "--gc-sections", "-O2" });
+        link.setName(b.fmt("wasm-ld {s}", .{name}));
+        // Without the second, every call carries the padding that the linker has for longer numbers.
+        link.addArgs(&.{ "--strip-all", "--compress-relocations", "-z", "stack-size=4096" });
+        link.addArgs(if (shared) &.{ "--shared", "--experimental-pic", "--import-memory" } else &.{ "--no-entry", "--stack-first" });
+        link.addFileArg(object.getEmittedBin());
+        link.addArg("-o");
+        const module = link.addOutputFileArg(b.fmt("{s}.wasm", .{name}));
+        wasm.dependOn(&b.addInstallFile(module, b.fmt("{s}.wasm", .{name})).step);
+        sizes.addFileArg(module);
+        if (shared) side = module;
     }
     wasm.dependOn(&sizes.step);
 

@@ -17,6 +17,11 @@ const output = join(root, "zig-out/bench/wasm");
 const source = (name: string) => join(import.meta.dir, name);
 const freestanding = ["-target", "wasm32-freestanding", "-mcpu", "baseline+bulk_memory"];
 const asExecutable = ["-fno-entry", "-rdynamic", "-fstrip", "--stack", "4096"];
+/** As build.zig links holdfast.wasm. */
+const asHoldfast = [
+  ...["--export-dynamic", "--gc-sections", "-O2", "--strip-all", "--compress-relocations"],
+  ...["-z", "stack-size=4096", "--no-entry", "--stack-first"],
+];
 /** Debian's wasi-libc has dlmalloc; the one of the compiler wraps the compiler's own allocator. */
 const debianLibc = "/usr/lib/wasm32-wasi/libc.a";
 const exportsOf = ["heap_alloc", "heap_free", "heap_realloc"].map((name) => `--export=${name}`);
@@ -34,8 +39,10 @@ export function holdfastModules(): { bare: Module; full: Module } {
 export function opponents(): { judged: Module[]; shown: Module[] } {
   mkdirSync(output, { recursive: true });
   const std = join(output, "std_heap.wasm");
-  const zig = [zigPath(), "build-exe", source("std_heap.zig"), ...freestanding, ...asExecutable];
-  compile([...zig, "-O", "ReleaseSmall", `-femit-bin=${std}`]);
+  const half = join(output, "std_heap.o");
+  const zig = [zigPath(), "build-obj", source("std_heap.zig"), ...freestanding, "-fstrip"];
+  compile([...zig, "-O", "ReleaseSmall", `-femit-bin=${half}`]);
+  compile([zigPath(), "wasm-ld", ...asHoldfast, half, "-o", std]);
   const wasi = join(output, "wasi_malloc.wasm");
   const c = [zigPath(), "cc", "-target", "wasm32-wasi", "-mexec-model=reactor", "-Oz", "-s"];
   compile([...c, source("wasi_malloc.c"), "-o", wasi, ...exportsOf.map((flag) => `-Wl,${flag}`)]);
