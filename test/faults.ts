@@ -129,7 +129,7 @@ export const faults: readonly Fault[] = [
     title: "small 12: memory that someone else grew is taken for one's own",
     test: "growth by someone else begins a second region, and its page is handed to nobody",
   },
-  // The general allocator's model; numbers are those of its own list.
+  // The buddy, the floor of the general allocator; numbers are those of its list.
   {
     name: "buddy-overlap",
     title: "1: a region over a living one wipes it",
@@ -304,11 +304,6 @@ export const faults: readonly Fault[] = [
     title: "owner slab 11: a slab cannot grow",
     test: "a slab grows by segments up to its bound",
   },
-  // The general allocator's model; numbers are those of its own list.
-  // The reclaiming heap's model; numbers are those of its own list. Of the others, 5 and 6 are shown by
-  // benchmarks and by the schedules of reclaiming_batch.zig, and 7 and 9 have no counterpart: there
-  // is no lock that readers take, and no count that is read in two parts.
-  // The owner slab's model; numbers are those of its own list.
   // The general allocator's model; the rest of its numbers are the buddy's.
   {
     name: "global-reinit",

@@ -269,7 +269,7 @@ pub fn Global(comptime config: Config) type {
                     self.shelve(slab);
                 }
                 bump(&owner.refills);
-                self.readMail(thread);
+                if (ds.fault("global-first-mail-only")) self.readFirst(thread) else self.readMail(thread);
                 const slab = self.nextSlab(thread, class) orelse return self.lastResort(thread, class);
                 if (row.slab != null) {
                     // The backend allocated from this very row meanwhile.
@@ -528,7 +528,7 @@ pub fn Global(comptime config: Config) type {
             const free_bits = both.free.load(.monotonic, .slab_free);
             if ((free_bits | slab.elsewhere(both, word)) & bit != 0) {
                 @branchHint(.unlikely);
-                if (ds.fault("global-double-free")) return;
+                if (ds.fault("global-double-free") and slot < slab.capacity) return;
                 return if (slot < slab.capacity) error.DoubleFree else error.Foreign;
             }
             both.free.store(free_bits | bit, .monotonic, .slab_free_store);
@@ -546,13 +546,15 @@ pub fn Global(comptime config: Config) type {
             if (ds.fault("global-double-free") and slab.idle(slot / 64) >> @intCast(slot % 64) & 1 != 0) return;
             if (ds.fault("global-late-count")) {
                 // As a freer that sleeps between its push and its count.
-                if (late_count) |count| count.* += 1;
-                late_count = @ptrFromInt(address);
+                if (late_heap == self and self.buddy.holds(late_count)) @as(*u32, @ptrFromInt(late_count)).* +%= 1;
+                late_heap = self;
+                late_count = address;
             }
             if (try slab.freeRemote(slot) == .mail) self.post(slab);
         }
 
-        var late_count: ?*u32 = null;
+        var late_heap: ?*Self = null;
+        var late_count: usize = 0;
 
         inline fn slotOf(slab: *const Slab, address: usize) FreeError!usize {
             if (ds.fault("global-interior-free")) {
@@ -586,11 +588,23 @@ pub fn Global(comptime config: Config) type {
             self.settleAll(thread, owner.mail.takeAll());
         }
 
+        /// The fault: one slab at each look.
+        fn readFirst(self: *Self, thread: u32) void {
+            const first = self.owners[thread].mail.takeAll() orelse return;
+            var next = Mail.after(first);
+            while (next) |slab| {
+                next = Mail.after(slab);
+                self.post(slab);
+            }
+            first.link.store(0, .monotonic, .mail_link);
+            self.settleAll(thread, first);
+        }
+
         fn settleAll(self: *Self, thread: u32, first: ?*Slab) void {
             const owner = &self.owners[thread];
             var next = first;
             while (next) |slab| {
-                next = if (ds.fault("global-first-mail-only")) null else Mail.after(slab);
+                next = Mail.after(slab);
                 add(&owner.visits, 1);
                 if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) {
                     self.post(slab);
