@@ -73,6 +73,8 @@ pub fn Engine(comptime Os: type) type {
         threads: [*]Thread = undefined,
         /// The cache of each pool that a thread has used, by both; made with the records.
         fronts: [*]Front = undefined,
+        /// Of each thread, the front of the pool whose regions it used last by address.
+        latest: [*]Front = undefined,
         threads_top: Sync.Atomic(u32) = .init(0),
         threads_attached: Sync.Atomic(u32) = .init(0),
         shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
@@ -110,7 +112,9 @@ pub fn Engine(comptime Os: type) type {
         /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
         const owner_token: u32 = 1 << 31;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
-        const fronts_bytes = heap.threads_max * pools_max * @sizeOf(Front);
+        /// Those of all threads and pools, and the latest of each thread.
+        const fronts_count = heap.threads_max * pools_max;
+        const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front);
         /// How long after its close a layer may still have a caller inside.
         const closing_ns = 200_000_000;
 
@@ -164,6 +168,11 @@ pub fn Engine(comptime Os: type) type {
             /// must look, and in a forked child.
             key: Sync.Atomic(u64),
             cache: *Pool.Cache,
+
+            inline fn open(slot: *Front, id: u32) ?*Pool.Cache {
+                // The slot is written by its own thread; others only clear the key.
+                return if (slot.key.load(.monotonic, .warm) == @as(u64, id) + 1) slot.cache else null;
+            }
         };
 
         // ---- start
@@ -208,6 +217,7 @@ pub fn Engine(comptime Os: type) type {
             };
             self.threads = @ptrCast(@alignCast(threads));
             self.fronts = @ptrCast(@alignCast(fronts));
+            self.latest = self.fronts + fronts_count;
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
@@ -312,6 +322,7 @@ pub fn Engine(comptime Os: type) type {
             }
             self.handles.drain(&thread.handles);
             for (0..pools_max) |slot| self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
+            self.latest[index].key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
             _ = thread.owner_word.fetchAdd(owner_index + 1, .monotonic, .thread_epoch);
@@ -355,19 +366,28 @@ pub fn Engine(comptime Os: type) type {
 
         /// The cache for a warm operation, null if something has to be looked at first.
         inline fn warmCache(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
-            var cache: *Pool.Cache = undefined;
-            return if (self.findWarm(thread, id, &cache)) cache else null;
+            // None before the engine is ready.
+            if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
+            return self.front(thread, id).open(id);
         }
 
-        /// `warmCache` for where each instruction counts: an optional would be looked at twice.
-        inline fn findWarm(self: *Self, thread: u32, id: u32, cache: **Pool.Cache) bool {
-            // None before the engine is ready.
+        /// `warmCache` for the pool that the thread used last by address, where each instruction counts.
+        /// False: ask `renew`.
+        inline fn findLatest(self: *Self, thread: u32, id: u32, cache: **Pool.Cache) bool {
             if (thread >= self.threads_top.load(.monotonic, .threads)) return false;
-            const slot = self.front(thread, id);
-            // The slot is written by its own thread; others only clear the key.
+            const slot = &self.latest[thread];
             if (slot.key.load(.monotonic, .warm) != @as(u64, id) + 1) return false;
             cache.* = slot.cache;
             return true;
+        }
+
+        /// As `warmCache`, and the pool is the latest from now on.
+        fn renew(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
+            const cache = self.warmCache(thread, id) orelse return null;
+            const slot = &self.latest[thread];
+            slot.cache = cache;
+            slot.key.store(@as(u64, id) + 1, .monotonic, .warm);
+            return cache;
         }
 
         fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
@@ -381,8 +401,10 @@ pub fn Engine(comptime Os: type) type {
 
         /// Makes every thread look at the pool again before its next operation.
         fn forgetCaches(self: *Self, pool_slot: usize) void {
-            for (0..self.threads_top.load(.monotonic, .threads)) |thread|
+            for (0..self.threads_top.load(.monotonic, .threads)) |thread| {
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
+                self.latest[thread].key.store(0, .monotonic, .warm);
+            }
         }
 
         pub fn ownerWord(self: *Self, index: u32) u32 {
@@ -1539,7 +1561,7 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
             var cache: *Pool.Cache = undefined;
-            if (self.findWarm(thread, id, &cache)) {
+            if (self.findLatest(thread, id, &cache)) {
                 if (Pool.takeWarm(cache, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
             }
             return self.regionAllocSlow(thread, id, bytes, capacity);
@@ -1551,7 +1573,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.warmCache(thread_index, id)) |cache| if (self.poolOf(id)) |pool| {
+            if (self.renew(thread_index, id)) |cache| if (self.poolOf(id)) |pool| {
                 if (pool.takeShared(cache, bytes)) |region| return regionTaken(region, bytes, capacity);
             };
             return self.regionAllocCold(thread_index, id, bytes, capacity);
@@ -1574,7 +1596,11 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
             var cache: *Pool.Cache = undefined;
-            if (!self.findWarm(thread, id, &cache)) return self.regionFreeSlow(thread, id, address);
+            if (!self.findLatest(thread, id, &cache)) return self.regionFreeElse(thread, id, address);
+            return self.regionFreeWarm(thread, id, address, cache);
+        }
+
+        inline fn regionFreeWarm(self: *Self, thread: u32, id: u32, address: ?*anyopaque, cache: *Pool.Cache) Status {
             var spot: u32 = undefined;
             switch (Pool.freeWarm(&self.table, cache, @intFromPtr(address), &spot)) {
                 .done => {
@@ -1584,6 +1610,11 @@ pub fn Engine(comptime Os: type) type {
                 .full => return self.regionFreeFull(thread, id, address, cache, spot),
                 .other => return self.regionFreeFar(thread, id, address, cache, spot),
             }
+        }
+
+        noinline fn regionFreeElse(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
+            const cache = self.renew(thread, id) orelse return self.regionFreeSlow(thread, id, address);
+            return self.regionFreeWarm(thread, id, address, cache);
         }
 
         noinline fn regionFreeFull(self: *Self, _: u32, id: u32, _: ?*anyopaque, cache: *Pool.Cache, spot: u32) Status {

@@ -43,9 +43,8 @@ const area_bytes_initial: usize = 32 << 20;
 /// Areas stop growing here, or at an eighth of the limit.
 const area_bytes_max: usize = 1 << 30;
 /// How much more than its share a thread's list may hold until the next tick, so that a thread that
-/// goes beyond exchanges many regions with the shared stacks at once: this many, and this many bytes.
-const surplus_regions_max = 8;
-const surplus_bytes_max: u64 = 256 << 20;
+/// goes beyond exchanges many regions with the shared stacks at once.
+const surplus_regions_max = 16;
 /// Part of the system's mapping limit that the engine leaves to the rest of the process.
 const mappings_spare: u64 = 4096;
 
@@ -244,7 +243,7 @@ pub fn LargePool(comptime Table: type) type {
         fn listMax(self: *const Self, class: usize) u32 {
             const local = self.localMax(class);
             if (!self.ticks() or local == 0) return local;
-            return local + @min(surplus_regions_max, @as(u32, @intCast(surplus_bytes_max >> @intCast(class + class_shift_min))));
+            return local + surplus_regions_max;
         }
 
         fn setHot(self: *const Self, cache: *Cache) void {
@@ -329,12 +328,8 @@ pub fn LargePool(comptime Table: type) type {
             // Who wants to wrap may take what is not wrapped yet.
             if (alias and head.* == none) head = &row.heads[cache.near.hot.warm];
             const index = head.*;
-            if (index == none) {
-                cache.near.lock.leave();
-                return null;
-            }
             const tie = &cache.near.ties[index];
-            // The region was this thread's last: nothing of another thread or of the system's is to be
+            // Not the end of the list, which has a tie like any other. The region was this thread's last: nothing of another thread or of the system's is to be
             // undone. And what it is asked for is resident and counted as dirty already.
             if (!cache.is(index, .free)) {
                 @branchHint(.unlikely);

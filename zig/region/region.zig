@@ -287,7 +287,8 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         const Range = struct { first: u32 = 0, count: u32 = 0 };
         const ranges_max = 1024;
         const regions_bytes = @as(usize, regions_max) * @sizeOf(Descriptor);
-        const ties_bytes = @as(usize, regions_max) * @sizeOf(Tie(Sync));
+        /// `none` has a tie too, which stays zero: who looks at the end of a list sees no region of its own.
+        const ties_bytes = (@as(usize, none) + 1) * @sizeOf(Tie(Sync));
         const areas_bytes = @as(usize, areas_max) * @sizeOf(Area);
         const root_bytes = root_entries * @sizeOf(usize);
         const leaf_bytes = leaf_units * 4;
