@@ -9,8 +9,8 @@
 //! After lgalloc 0.7 (size classes, thread caches, stealing, growth), with exact pages, known-zero
 //! tracking, natural alignment, a byte limit, locking, and areas that are unmapped again.
 //!
-//! Invariant: a region is in exactly one of: a cache list, a shared stack, a remote stack, a lease,
-//! a block of page runs. `charged` is the sum of `resident` over the pool's regions.
+//! Invariant: a region is in exactly one of: a cache list, a shared stack, a remote stack, a lane, a
+//! lease, a block of page runs. `charged` is the sum of `resident` over the pool's regions.
 //!
 //! Cost: a warm pair of take and give takes no locked instruction and no system call, in constant
 //! time. Beyond the thread's share, one compare-and-swap for half a cache.
