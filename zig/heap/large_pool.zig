@@ -633,6 +633,11 @@ pub fn LargePool(comptime Table: type) type {
         fn takeCached(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             self.collectFreed(cache);
             if (self.takeOwn(cache, class, flavors)) |index| return index;
+            // The lane may have brought other classes.
+            if (!cache.remote.isEmpty()) {
+                self.drainRemote(cache);
+                if (self.takeOwn(cache, class, flavors)) |index| return index;
+            }
             const batch = @max(1, cache.rows[class].max / 2);
             for (flavors) |flavor| {
                 const stacks = &self.stacks[class][flavor.index()];

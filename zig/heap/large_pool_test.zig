@@ -127,6 +127,19 @@ test "regions freed by address on another thread wait in its lane for whoever ne
     }
 }
 
+test "a lane of one class does not hide what others returned of another" {
+    var house: House = undefined;
+    try house.init(.{});
+    const pool = &house.pool;
+    const small = try pool.alloc(0, .{ .bytes = 2 * mib }, &house.failure);
+    const large = try house.take(0, .{ .bytes = 32 * mib });
+    try pool.free(1, @intFromPtr(small));
+    pool.give(null, large);
+    try testing.expectEqual(large, try house.take(0, .{ .bytes = 32 * mib }));
+    pool.give(0, large);
+    try house.deinit();
+}
+
 test "the limit trims first and then refuses, and nothing is lost" {
     var house: House = undefined;
     try house.init(.{ .limit_bytes = 16 * mib });
