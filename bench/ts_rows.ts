@@ -12,6 +12,8 @@ const files = {
   B4: "b4_alias_touched.ts",
   B5: "b5_zeroed.ts",
   B6: "b6_random_reads.ts",
+  B7: "b7_slab_pair.ts",
+  B8: "b8_records.ts",
   B9: "b9_blob_server.ts",
   B10: "b10_import.ts",
   S1: "s1_size.ts",

@@ -371,11 +371,11 @@ fn openGlobal(library: Library) !Peer {
 }
 
 fn openReclaiming(library: Library) !Peer {
-    reclaiming.library = library;
     const own = try (try Threads.of(library)).own();
-    const pool = try reclaiming.create(own);
+    const pool = try reclaiming.create(library, own);
     return openLayered(library, pool, "hf_reclaiming_alloc", "hf_reclaiming_free", .{
         .reclaim = reclaiming.reclaim,
+        .stats = reclaiming.stats,
         .held = reclaiming.held,
     });
 }
@@ -432,18 +432,18 @@ fn openSlab(library: Library) !Peer {
 
 /// The one reclaiming allocator of this process, behind functions without arguments.
 const reclaiming = struct {
-    var library: Library = undefined;
     var thread: u32 = 0;
     var pool: u32 = 0;
     var reclaim_function: *const fn (u32, u32) callconv(.c) f64 = undefined;
+    var stats_function: *const fn (u32, *abi.ReclaimingStats) callconv(.c) i32 = undefined;
 
-    fn create(own: u32) !u32 {
-        const Create = fn (u32, *const anyopaque) callconv(.c) f64;
+    fn create(library: Library, own: u32) !u32 {
+        const Create = fn (u32, *const abi.ReclaimingOptions) callconv(.c) f64;
         const made = try face_of(library, *const Create, "hf_reclaiming_create");
         reclaim_function = try face_of(library, @TypeOf(reclaim_function), "hf_reclaiming_reclaim");
-        // All options at their defaults: no field is given.
-        const options: [64]u64 = @splat(0);
-        const number = made(own, &options);
+        stats_function = try face_of(library, @TypeOf(stats_function), "hf_reclaiming_stats");
+        // As TypeScript makes one without options.
+        const number = made(own, &std.mem.zeroes(abi.ReclaimingOptions));
         if (number < 0) return error.CreateRefused;
         thread = own;
         pool = @trunc(number);
@@ -454,7 +454,17 @@ const reclaiming = struct {
         _ = reclaim_function(thread, pool);
     }
 
+    fn stats() callconv(.c) void {
+        _ = figures();
+    }
+
     fn held() callconv(.c) usize {
-        return 0;
+        return @trunc(figures().allocated_from_fallback);
+    }
+
+    fn figures() abi.ReclaimingStats {
+        var out = std.mem.zeroes(abi.ReclaimingStats);
+        _ = stats_function(pool, &out);
+        return out;
     }
 };
