@@ -272,7 +272,8 @@ pub fn Purge(comptime Pool: type) type {
         /// One advice for each run of neighbouring regions.
         fn purgeBatch(pool: *Pool, batch: []u32, advice: os.Advice) void {
             const table = pool.table;
-            std.mem.sortUnstable(u32, batch, table, struct {
+            // Short, nearly sorted, and a tenth of the code of a general sort.
+            std.sort.insertion(u32, batch, table, struct {
                 fn less(t: *Table, a: u32, b: u32) bool {
                     return t.at(a).address < t.at(b).address;
                 }
