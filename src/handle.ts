@@ -383,7 +383,7 @@ class HandleObject implements Disposable {
    * So free it in a `setImmediate` or later; opened after `free()`, the file has the old bytes, or
    * is gone, but never shows another lease.
    */
-  file(options?: BlobPropertyBag): Bun.BunFile {
+  file(options?: { type?: string }): Blob & { readonly name?: string } {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.file", this.file);
     const descriptor = symbols.hf_file(thread, id);
