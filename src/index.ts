@@ -26,6 +26,12 @@ export {
   type ReclaimingAllocatorToken,
   type ReclaimingClassStats,
 } from "./reclaiming_allocator.ts";
+export {
+  SmallHeap,
+  type SmallHeapOptions,
+  type SmallHeapStats,
+  type SmallHeapToken,
+} from "./small_heap.ts";
 export type { ViewConstructor } from "./view.ts";
 export type { BytesKind, FieldKind, Layout } from "./layout.ts";
 export type { BytesField, Field, Fields, Slot } from "./slab_memory.ts";
@@ -39,3 +45,11 @@ export {
 } from "./slab_owner.ts";
 export { SlabRemote, type SlabRemoteToken } from "./slab_remote.ts";
 export type { WaitOptions } from "./slab_waiters.ts";
+export {
+  type SmallHeapFigures,
+  type WasmAllocOptions,
+  WasmHandle,
+  WasmHeap,
+  type WasmHeapOptions,
+  type WasmHeapStats,
+} from "./wasm_heap.ts";

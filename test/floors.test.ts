@@ -156,6 +156,7 @@ const order = [
   "wasm_module.gen.ts",
   "wasm_heap.ts",
   "wasm.ts",
+  "small_heap.ts",
   "layout.ts",
   "slab_memory.ts",
   "slab_waiters.ts",

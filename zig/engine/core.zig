@@ -1416,8 +1416,8 @@ pub fn Engine(comptime Os: type) type {
         pub fn poolTrim(self: *Self, thread: u32, id: u32) f64 {
             if (self.isForked()) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
-            if (self.isAttached(thread)) _ = self.pools[pool.slot].layer().trim(thread);
-            return @floatFromInt(Pool.Purge.trim(pool));
+            const own = if (self.isAttached(thread)) self.pools[pool.slot].layer().trimOwn(thread) else 0;
+            return @floatFromInt(own + Pool.Purge.trim(pool));
         }
 
         pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
@@ -1514,7 +1514,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.id.load(.acquire, .pool_id) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (self.isAttached(thread)) _ = slot.layer().trim(thread);
+                if (self.isAttached(thread)) bytes += slot.layer().trimOwn(thread);
                 bytes += Pool.Purge.trim(pool);
             }
             return @floatFromInt(bytes);

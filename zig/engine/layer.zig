@@ -92,6 +92,12 @@ pub fn Layer(comptime Pool: type) type {
             };
         }
 
+        /// Trims the layer. Bytes that went to the system, not to the pool: its own trim counts those.
+        pub fn trimOwn(self: Self, thread: u32) u64 {
+            const bytes = self.trim(thread);
+            return if (self == .small) bytes else 0;
+        }
+
         pub fn tick(self: Self) void {
             switch (self) {
                 .none => {},
