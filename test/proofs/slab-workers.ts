@@ -84,6 +84,7 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
   const { liveSlots, corruptionEvents } = owner.stats();
   strictEqual(liveSlots, residentSlots, "slots were lost or are in use twice");
   strictEqual(corruptionEvents, 0, "a free was refused");
+  ok(takenBack >= 100 * terminated, "no Worker was terminated with slots in its hands");
   for (const slot of resident) owner.free(slot);
   const all = new Set<number>();
   for (let i = 0; i < capacity; i++) all.add(owner.alloc());

@@ -28,6 +28,8 @@ const index_bits = 12;
 const generation_max = (1 << 19) - 1;
 /// Generations that slots begin with: small, and different from slab to slab.
 const starts = 61;
+/// Slots that one push takes along.
+const many_max = 64;
 const phase_bits = 2;
 /// Slots of the largest slab that an ABI call names.
 const f64_exact: f64 = 1 << 53;
@@ -374,12 +376,24 @@ pub fn OwnerSlabs(comptime Engine: type) type {
             }
         }
 
-        /// Frees slots one after another; how many until one was refused.
+        /// Frees slots in their order; how many until one was refused.
         pub fn freeMany(self: *Self, thread: u32, id: u32, slots: []const f64) u32 {
-            for (slots, 0..) |slot, i| {
-                if (self.freeRemote(thread, id, slot) != .ok) return @intCast(i);
+            const slab = self.find(id) orelse return 0;
+            var numbers: [many_max]u64 = undefined;
+            var done: u32 = 0;
+            while (done < slots.len) {
+                const part = slots[done..@min(slots.len, done + many_max)];
+                for (part, numbers[0..part.len]) |slot, *number| number.* = whole(slot);
+                const freed = slab.freeRemoteMany(numbers[0..part.len]);
+                done += freed.count;
+                if (freed.outcome == .done_wake) self.engineOf().wakeSlab(slab);
+                if (freed.count == part.len) continue;
+                // The one that was refused decides: an owner's own may find room, a bounded queue wakes.
+                if (freed.outcome == .done_wake) continue;
+                if (self.freeRemote(thread, id, slots[done]) != .ok) return done;
+                done += 1;
             }
-            return @intCast(slots.len);
+            return done;
         }
 
         /// Says that a thread holds a slot; 0: the calling one.
@@ -416,13 +430,13 @@ pub fn OwnerSlabs(comptime Engine: type) type {
             const slab = self.find(id) orelse return .closed;
             const base = @intFromPtr(slab);
             out.* = .{
-                .address = @floatFromInt(slab.segments[0].address),
+                .address = @floatFromInt(slab.segmentAddress(0).?),
                 .meta_address = @floatFromInt(base),
                 .states_offset = @floatFromInt(@intFromPtr(slab.states) - base),
                 .stack_offset = @floatFromInt(@intFromPtr(slab.stack) - base),
                 .links_offset = @floatFromInt(@intFromPtr(slab.links) - base),
                 .stride = @floatFromInt(slab.stride),
-                .segment_slots = if (slab.segments_count == 1 and slab.capacity == slab.capacity_max)
+                .segment_slots = if (slab.single != 0)
                     @floatFromInt(slab.capacity)
                 else
                     @floatFromInt(@as(u32, 1) << @intCast(slab.segment_shift)),
@@ -438,8 +452,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         pub fn segment(self: *Self, id: u32, ordinal: u32) f64 {
             const slab = self.find(id) orelse return status(.closed);
-            if (ordinal >= slab.segments_count) return status(.out_of_range);
-            return @floatFromInt(slab.segments[ordinal].address);
+            return @floatFromInt(slab.segmentAddress(ordinal) orelse return status(.out_of_range));
         }
 
         pub fn stats(self: *Self, id: u32, out: *types.SlabStats) Status {

@@ -130,7 +130,10 @@ pub fn OwnerSlab(comptime Sync: type) type {
         /// Steps after which that chain must have ended.
         pending_left: u32,
         segment_shift: u32,
-        segments_count: u32,
+        /// 1: there is one segment, and never another.
+        single: u32,
+        /// Written by the owner; others read it after they were given a slot of the newest.
+        segments_count: Word,
         /// Address of the first segment, and what a pointer into it is told by.
         base: usize,
         base_bytes: usize,
@@ -178,7 +181,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         const Link = extern struct { next: Word, depth: Word };
         /// Who holds a slot, and in which generation that was said: so nobody has to take it back.
         const Holder = extern struct { who: Word, generation: Word };
-        const Segment = extern struct { address: usize, bytes: usize };
+        const Segment = extern struct { address: Sync.Atomic(usize), bytes: usize };
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
@@ -318,7 +321,8 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .pending = none_index,
                 .pending_left = 0,
                 .segment_shift = layout.segment_shift,
-                .segments_count = 0,
+                .single = @intFromBool(layout.segments == 1),
+                .segments_count = .init(0),
                 .base = 0,
                 .base_bytes = 0,
                 // Zero for a stride of one, whose product below would not fit.
@@ -370,8 +374,8 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .context = self.backend_context orelse return,
                 .functions = self.backend_functions orelse return,
             };
-            for (self.segments[0..self.segments_count]) |segment| {
-                backend.give(thread, @ptrFromInt(segment.address), segment.bytes, self.segmentAlignment());
+            for (self.segments[0..self.segmentsCount()]) |segment| {
+                backend.give(thread, @ptrFromInt(segment.address.raw), segment.bytes, self.segmentAlignment());
             }
             backend.give(thread, self.meta, self.meta_bytes, line);
         }
@@ -394,13 +398,24 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         fn putSegment(self: *Self, address: usize, bytes: usize) void {
             const slots = @min(@as(u64, 1) << @intCast(self.segment_shift), self.capacity_max - self.capacity);
-            self.segments[self.segments_count] = .{ .address = address, .bytes = bytes };
-            if (self.segments_count == 0) {
+            const ordinal = self.segmentsCount();
+            self.segments[ordinal].address.store(address, .monotonic, .slab_segment);
+            self.segments[ordinal].bytes = bytes;
+            if (ordinal == 0) {
                 self.base = address;
                 self.base_bytes = slots * self.stride;
             }
-            self.segments_count += 1;
+            self.segments_count.store(ordinal + 1, .monotonic, .slab_segments);
             self.capacity += @intCast(slots);
+        }
+
+        inline fn segmentsCount(self: *const Self) u32 {
+            return self.segments_count.load(.monotonic, .slab_segments);
+        }
+
+        pub fn segmentAddress(self: *const Self, ordinal: u32) ?usize {
+            if (ordinal >= self.segmentsCount()) return null;
+            return self.segments[ordinal].address.load(.monotonic, .slab_segment);
         }
 
         // ---- numbers and addresses
@@ -422,7 +437,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         }
 
         pub inline fn addressOf(self: *const Self, index: u32) [*]u8 {
-            if (self.segments_count == 1) {
+            if (self.single != 0) {
                 @branchHint(.likely);
                 return @ptrFromInt(self.base + @as(usize, index) * self.stride);
             }
@@ -432,7 +447,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         noinline fn addressInSegment(self: *const Self, index: u32) [*]u8 {
             const shift: u5 = @intCast(self.segment_shift);
             const within = index & ((@as(u32, 1) << shift) - 1);
-            return @ptrFromInt(self.segments[index >> shift].address + @as(usize, within) * self.stride);
+            return @ptrFromInt(self.segments[index >> shift].address.load(.monotonic, .slab_segment) + @as(usize, within) * self.stride);
         }
 
         /// The slot that begins at this address, null if none does.
@@ -453,12 +468,12 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         noinline fn findInSegment(self: *const Self, address: usize) ?u32 {
             const slots = @as(u32, 1) << @intCast(self.segment_shift);
-            for (self.segments[0..self.segments_count], 0..) |segment, i| {
-                const offset = address -% segment.address;
+            for (self.segments[0..self.segmentsCount()], 0..) |*segment, i| {
+                const offset = address -% segment.address.load(.monotonic, .slab_segment);
                 if (offset >= @as(u64, slots) * self.stride) continue;
                 const within = self.slotAt(offset) orelse return null;
                 const index = @as(u32, @intCast(i)) * slots + within;
-                return if (index < self.capacity) index else null;
+                return if (index < self.capacity_max) index else null;
             }
             return null;
         }
@@ -792,6 +807,57 @@ pub fn OwnerSlab(comptime Sync: type) type {
             }
         }
 
+        /// Ends live slots in their order, with one push for all; answers how many until one was refused.
+        /// A bounded queue takes them one by one.
+        pub fn freeRemoteMany(self: *Self, numbers: []const u64) struct { count: u32, outcome: Outcome } {
+            if (self.queue_capacity != self.capacity_max) {
+                for (numbers, 0..) |number, i| {
+                    const outcome = self.freeRemote(number);
+                    if (outcome != .done) return .{ .count = @intCast(i + @intFromBool(outcome == .done_wake)), .outcome = outcome };
+                }
+                return .{ .count = @intCast(numbers.len), .outcome = .done };
+            }
+            // Acquire: as in `freeRemoteWord`.
+            var seen = self.head.load(.acquire, .slab_head);
+            if (seen & index_mask == closed_index) return .{ .count = 0, .outcome = .closed };
+            var count: u32 = 0;
+            var first: u32 = none_index;
+            var top: u32 = none_index;
+            var refusal: Outcome = .done;
+            for (numbers) |number| {
+                const index = self.indexOf(number);
+                const live = self.liveWord(number);
+                if (live == null or index >= self.capacity_max) {
+                    refusal = self.wrongRemote(error.Foreign);
+                    break;
+                }
+                const claimed = live.? & ~phase_mask | phase_claimed;
+                // Release: as in `freeRemoteWord`.
+                if (self.states[index].cmpxchg(live.?, claimed, .release, .monotonic, .slab_claim)) |word| {
+                    refusal = self.wrongRemote(self.whatIsWrong(word, live.?));
+                    break;
+                }
+                if (count == 0) first = index else self.links[index].next.store(top, .monotonic, .slab_link);
+                top = index;
+                count += 1;
+            }
+            if (count == 0) return .{ .count = 0, .outcome = refusal };
+            while (true) {
+                const below = seen & index_mask;
+                if (below == closed_index) return .{ .count = 0, .outcome = .closed };
+                const is_first = below >= special_index;
+                const depth = if (is_first) 0 else self.links[below].depth.load(.monotonic, .slab_depth);
+                self.links[first].next.store(if (is_first) none_index else below, .monotonic, .slab_link);
+                // Only a head's depth is read.
+                self.links[top].depth.store(depth + count, .monotonic, .slab_link_depth);
+                // Release, and refused acquire: as in `freeRemoteWord`.
+                seen = self.head.cmpxchg(seen, nextTag(seen) | top, .release, .acquire, .slab_push) orelse {
+                    if (below == asleep_index) return .{ .count = count, .outcome = .done_wake };
+                    return .{ .count = count, .outcome = refusal };
+                };
+            }
+        }
+
         inline fn hasNoRoom(self: *Self, head: u32) ?Outcome {
             const index = head & index_mask;
             if (index == closed_index) return .closed;
@@ -851,7 +917,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 queued += self.links[self.pending].depth.load(.monotonic, .slab_look_depth);
             }
             var bytes: u64 = self.meta_bytes;
-            for (self.segments[0..self.segments_count]) |segment| bytes += segment.bytes;
+            for (self.segments[0..self.segmentsCount()]) |segment| bytes += segment.bytes;
             return .{
                 .capacity = self.capacity,
                 .capacity_max = self.capacity_max,
@@ -865,7 +931,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .threshold = self.policy.threshold,
                 .stride = self.stride,
                 .slot_bytes = self.slot_bytes,
-                .segments = self.segments_count,
+                .segments = self.segmentsCount(),
                 .bytes = bytes,
             };
         }

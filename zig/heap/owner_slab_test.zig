@@ -143,6 +143,29 @@ test "what others free is reused, and four lots of 32 come back exactly" {
     try house.deinit();
 }
 
+test "many slots go by one push, in order, until one is refused" {
+    for ([_]?u32{ null, 3 }) |bound| {
+        var house: House = undefined;
+        try house.init(.{ .slot_bytes = 8, .capacity = 64, .queue_capacity = bound });
+        const numbers = try slots(&house, 20);
+        const first = house.slab.freeRemoteMany(numbers[0..10]);
+        try testing.expectEqual(bound orelse 10, first.count);
+        try testing.expectEqual(if (bound == null) owner_slab.Outcome.done else .full, first.outcome);
+        try testing.expectEqual(first.count, house.slab.figures().queued);
+        try house.slab.invariants();
+        try testing.expectEqual(first.count, house.slab.drain());
+        const wrong = [_]u64{ numbers[10], numbers[11], numbers[0], numbers[12] };
+        const second = house.slab.freeRemoteMany(&wrong);
+        try testing.expectEqual(2, second.count);
+        try testing.expectEqual(owner_slab.Outcome.double_free, second.outcome);
+        try testing.expect(house.slab.isLive(numbers[12]));
+        try house.slab.invariants();
+        house.slab.close();
+        try testing.expectEqual(0, house.slab.freeRemoteMany(numbers[12..]).count);
+        try house.deinit();
+    }
+}
+
 test "a queue of 0 refuses everything, one of 1 and one of 2 what is too much" {
     for (0..3) |capacity| {
         var house: House = undefined;
@@ -342,7 +365,7 @@ test "a slab grows by segments up to its bound" {
     try testing.expectEqual(128, house.slab.capacity);
     const numbers = try slots(&house, 1000);
     try testing.expectEqual(null, house.slab.alloc(null));
-    try testing.expectEqual(8, house.slab.segments_count);
+    try testing.expectEqual(8, house.slab.figures().segments);
     for (numbers) |number| {
         const index: u32 = @truncate(number & 1023);
         const ptr = house.slab.addressOf(index);

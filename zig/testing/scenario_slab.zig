@@ -111,7 +111,24 @@ fn take(index: u32) void {
     payload[index].set(payload[index].get() + 1);
 }
 
+/// Two slots by one push.
+fn otherTwo(thread: u8) void {
+    var both: [2]u64 = undefined;
+    var found: u32 = 0;
+    for (0..count) |index| if (holder[index] == thread and found < 2) {
+        payload[index].set(payload[index].get() + thread);
+        both[found] = numbers[index];
+        found += 1;
+        holder[index] = nobody;
+    };
+    const freed = slab.freeRemoteMany(both[0..found]);
+    expect(freed.outcome != .foreign and freed.outcome != .double_free, "a good free was refused");
+    if (freed.count == found or freed.outcome == .closed) return;
+    for (both[freed.count..found]) |number| holder[@intCast(number & 3)] = thread;
+}
+
 fn other(thread: u8) void {
+    if (scheduler.oneIn(3)) return otherTwo(thread);
     const from = scheduler.below(count);
     for (0..count) |offset| {
         const index = (from + offset) % count;
