@@ -1021,6 +1021,57 @@ pub fn Global(comptime config: Config) type {
             refusals: f64,
         };
 
+        /// What `classFigures` tells about the slots of one size.
+        pub const ClassFigures = struct {
+            slot_bytes: u32 = 0,
+            slabs: u64 = 0,
+            slabs_empty: u64 = 0,
+            live: u64 = 0,
+            capacity: u64 = 0,
+        };
+
+        /// Of class `class`, below `slab_class.count`; linear in the slabs.
+        pub fn classFigures(self: *Self, class: u8) ClassFigures {
+            var out: ClassFigures = .{ .slot_bytes = classes[class].bytes };
+            var next = self.firstRecord();
+            while (next) |slab| : (next = slab.older) {
+                if (slab.tag.load(.monotonic, .slab_tag_load) == 0) continue;
+                if (slab.class.load(.monotonic, .slab_class) != class) continue;
+                out.slabs += 1;
+                out.slabs_empty += @intFromBool(slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty));
+                out.live += slab.live();
+                out.capacity += classes[class].capacity;
+            }
+            return out;
+        }
+
+        /// What `ownerFigures` tells about one thread.
+        pub const OwnerFigures = struct {
+            slabs: u64 = 0,
+            live_bytes: u64 = 0,
+            refills: u64,
+            adoptions: u64,
+            /// Slots of its own that others have freed.
+            remote_frees: u64,
+        };
+
+        /// Of the owner of that index; `owners_max` is who has the slabs without a thread.
+        pub fn ownerFigures(self: *Self, thread: u32) OwnerFigures {
+            const owner = &self.owners[thread];
+            var out: OwnerFigures = .{
+                .refills = owner.refills.load(.monotonic, .global_counter),
+                .adoptions = owner.adoptions.load(.monotonic, .global_counter),
+                .remote_frees = owner.remote_frees.load(.monotonic, .global_counter),
+            };
+            var next = self.firstRecord();
+            while (next) |slab| : (next = slab.older) {
+                if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) continue;
+                out.slabs += 1;
+                out.live_bytes += @as(u64, slab.live()) * classes[slab.class.load(.monotonic, .slab_class)].bytes;
+            }
+            return out;
+        }
+
         /// One look, while others work; linear in the slabs.
         pub fn figures(self: *Self) Figures {
             var out = std.mem.zeroes(Figures);

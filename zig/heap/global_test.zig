@@ -577,6 +577,30 @@ test "empty slabs are kept, age, and go; sections follow them" {
     try home.expectBack();
 }
 
+test "figures by class and by owner add up" {
+    const home: Home(Heap) = try .init();
+    defer home.deinit();
+    const h = home.heap;
+    var blocks: [300][*]u8 = undefined;
+    for (&blocks, 0..) |*block, i| block.* = h.alloc(@intCast(i % 3), if (i < 200) 64 else 5000, 0).?;
+    const class = slab_class.class_of[64 / 16];
+    const figures = h.classFigures(class);
+    try testing.expectEqual(200, figures.live);
+    try testing.expectEqual(3, figures.slabs);
+    try testing.expectEqual(3 * @as(u64, slab_class.classes[class].capacity), figures.capacity);
+    for (blocks[0..50]) |block| try h.free(2, block);
+    var live: u64 = 0;
+    for (0..4) |owner| live += h.ownerFigures(@intCast(owner)).live_bytes;
+    try testing.expectEqual(h.figures().slots_live_bytes, @as(f64, @floatFromInt(live)));
+    h.threadEnded(1);
+    try testing.expectEqual(0, h.ownerFigures(1).slabs);
+    try testing.expect(h.ownerFigures(Heap.owners_max).slabs > 0);
+    for (blocks[50..]) |block| try h.free(null, block);
+    for ([_]u32{ 0, 2 }) |thread| _ = h.trim(thread);
+    try testing.expectEqual(0, h.classFigures(class).slabs);
+    try home.expectBack();
+}
+
 test "peak is remembered and can be reset" {
     const home: Home(Heap) = try .init();
     defer home.deinit();
