@@ -916,7 +916,7 @@ int32_t hf_file(uint32_t thread, double handle);
 hf_status_t hf_prefetch(uint32_t thread, double handle, double offset, double bytes);
 
 /* Gives the range's frames back (rounded inward to pages), at once or, with `lazy` 1, when the
- * kernel needs them. OUT_OF_RANGE, BUSY for locked memory, SYSTEM. */
+ * kernel needs them. At once: the range reads as zero, also in pages that the lease shares. OUT_OF_RANGE, BUSY for locked memory, SYSTEM. */
 hf_status_t hf_purge(uint32_t thread, double handle, double offset, double bytes, uint32_t lazy);
 
 /* The kind of at least 90 % of the lease's resident bytes, asked of the kernel: a `Pages` value

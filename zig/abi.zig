@@ -297,7 +297,7 @@ pub fn prefetch(thread: u32, handle: f64, offset: f64, bytes: f64) callconv(.c) 
 }
 
 /// Gives the range's frames back (rounded inward to pages), at once or, with `lazy` 1, when the
-/// kernel needs them. OUT_OF_RANGE, BUSY for locked memory, SYSTEM.
+/// kernel needs them. At once: the range reads as zero, also in pages that the lease shares. OUT_OF_RANGE, BUSY for locked memory, SYSTEM.
 pub fn purge(thread: u32, handle: f64, offset: f64, bytes: f64, lazy: u32) callconv(.c) Status {
     return engine.instance.purge(thread, handle, offset, bytes, lazy);
 }

@@ -1190,18 +1190,29 @@ pub fn Engine(comptime Os: type) type {
             const found = self.leaseOf(handle) catch |err| return wrong(err);
             const of = found.lease;
             const range = span(of, offset, bytes, false) orelse return outOfRange(thread, of, offset, bytes);
+            if (of.flags.layered and lazy == 0) zeroEdges(of.address + wholeOf(offset), wholeOf(bytes), range);
             if (range.bytes == 0) return .ok;
             if (self.lockedNow(of)) return .busy;
             // A later touch of an explicit huge page that was given back could be a SIGBUS.
-            if (self.regionOf(of).flavor.kind == .hugetlb) return .unsupported;
+            if (self.isHugetlb(of)) return .unsupported;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
             const advice: os.Advice = if (lazy != 0 and Os.works(.lazy_free)) .lazy_free else .dont_need;
             return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, advice), range.bytes);
         }
 
-        /// The region that the lease lies in.
-        fn regionOf(self: *Self, of: *const Lease) *Table.Descriptor {
-            return self.table.at(if (of.flags.layered) self.table.find(of.address) else of.region);
+        /// The lease lies on explicit huge pages. Not every layer lies in regions.
+        fn isHugetlb(self: *Self, of: *const Lease) bool {
+            const index = if (of.flags.layered) self.table.find(of.address) else of.region;
+            return index != none and self.table.at(index).flavor.kind == .hugetlb;
+        }
+
+        /// An object shares its first and last page with others: there the contents are zeroed by hand.
+        noinline fn zeroEdges(address: usize, bytes: usize, pages: Span) void {
+            const first: [*]u8 = @ptrFromInt(address);
+            if (pages.bytes == 0) return ds.memory.zero(first[0..bytes]);
+            const head = @intFromPtr(pages.ptr) - address;
+            ds.memory.zero(first[0..head]);
+            ds.memory.zero(first[head + pages.bytes .. bytes]);
         }
 
         fn outOfRange(thread: *Thread, of: *const Lease, offset: f64, bytes: f64) Status {
@@ -1229,7 +1240,7 @@ pub fn Engine(comptime Os: type) type {
             if (resident == 0) return base;
             const huge = Os.hugeBytes(pages.ptr, pages.bytes);
             if (@as(f64, @floatFromInt(huge)) < 0.9 * @as(f64, @floatFromInt(resident))) return base;
-            const explicit = self.regionOf(of).flavor.kind == .hugetlb;
+            const explicit = self.isHugetlb(of);
             return @intCast(@intFromEnum(if (explicit) types.Pages.hugetlb else types.Pages.thp));
         }
 

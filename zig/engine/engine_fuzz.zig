@@ -20,6 +20,9 @@ const Status = types.Status;
 const mib = 1 << 20;
 
 const threads = 3;
+/// Two plain pools, the second with a limit, then one with each kind of layer.
+const pools_count = 5;
+const layered_first = 2;
 const leases_max = 48;
 const calls_max = @typeInfo(os.SystemCall).@"enum".fields.len;
 
@@ -78,7 +81,7 @@ const World = struct {
     random: std.Random,
     held: [leases_max]Held = undefined,
     count: usize = 0,
-    pools: [2]u32 = undefined,
+    pools: [pools_count]u32 = undefined,
     next_tag: u8 = 1,
     refusal: ?Refusal,
 
@@ -108,8 +111,20 @@ fn run(seed: u64, events: u64, refusal: ?Refusal) anyerror![calls_max]u64 {
         var options = std.mem.zeroes(types.PoolOptions);
         options.given = @intFromEnum(types.PoolField.limit_bytes) | @intFromEnum(types.PoolField.fork);
         options.limit_bytes = if (i == 0) -1 else 24 * mib;
-        options.fork = @intCast(i);
-        const id = engine.poolCreate(0, &options);
+        options.fork = @intCast(i & 1);
+        const id = switch (i) {
+            2 => engine.globalCreate(&.{ .region_bytes = 0, .limit_bytes = 32 * mib }),
+            3 => engine.reclaimingCreate(&.{
+                .slot_bytes_max = if (seed % 2 == 0) 4096 else 2 * mib,
+                .reclaim_every_ms = 1,
+                .slack_bytes_min = 4096,
+                .limit_bytes = 32 * mib,
+                .backend = if (seed % 3 == 0) world.pools[2] else 0,
+                .pressure = 0,
+            }),
+            4 => engine.smallCreate(&.{ .limit_bytes = 4 * mib }),
+            else => engine.poolCreate(0, &options),
+        };
         if (id <= 0) return error.PoolCreate;
         pool.* = @intFromFloat(id);
     }
@@ -131,7 +146,11 @@ fn finish(world: *World) !void {
     while (world.count != 0) try freeOne(world, world.count - 1);
     try compareFigures(world);
     for (0..40) |_| try tickAll(world);
-    for (world.pools) |pool| if (engine.poolClose(0, pool, 0) != 0) return error.CloseRefused;
+    // The reclaiming allocator before its backend.
+    var left: usize = pools_count;
+    while (left != 0) : (left -= 1) {
+        if (engine.poolClose(0, world.pools[left - 1], 0) != 0) return error.CloseRefused;
+    }
     // A refused unmap keeps its range for later: now is later.
     engine.reap();
     for (0..threads) |i| if (engine.threadDetach(@intCast(i)) != .ok) return error.Detach;
@@ -153,7 +172,7 @@ fn step(world: *World) !void {
         83...84 => if (world.pick()) |at| try parkOne(world, at),
         85...89 => if (world.pick()) |at| try transferOne(world, at),
         90...91 => {
-            _ = engine.poolTrim(0, world.pools[world.random.uintLessThan(usize, 2)]);
+            _ = engine.poolTrim(0, world.pools[world.random.uintLessThan(usize, pools_count)]);
         },
         92...95 => try tickAll(world),
         96...97 => try wrongHandles(world),
@@ -166,7 +185,7 @@ fn allocOne(world: *World) !void {
     if (world.count == leases_max) return;
     const random = world.random;
     const thread = random.uintLessThan(u32, threads);
-    const pool = random.uintLessThan(u8, 2);
+    const pool = random.uintLessThan(u8, pools_count);
     const bytes: usize = switch (random.uintLessThan(u32, 10)) {
         0 => 0,
         1...5 => random.uintLessThan(usize, 64 << 10) + 1,
@@ -214,11 +233,12 @@ fn expectRefusal(world: *World, answer: f64, pool: u8, require: bool, huge: bool
     const status: Status = @enumFromInt(@as(i32, @intFromFloat(answer)));
     const refused: os.SystemCall = if (world.refusal) |r| r.call else .none;
     switch (status) {
-        .limit => if (pool != 1 and !huge) return error.UnexpectedLimit,
+        .limit => if (pool == 0 and !huge) return error.UnexpectedLimit,
         .huge_unavailable => if (!huge) return error.UnexpectedHuge,
         .lock_limit => if (!require) return error.UnexpectedLock,
         .unaligned => if (!huge) return error.UnexpectedUnaligned,
-        .out_of_memory => if (refused != .mmap) return error.UnexpectedOutOfMemory,
+        // Another pool's limit stands behind that one.
+        .out_of_memory => if (refused != .mmap and pool != 3) return error.UnexpectedOutOfMemory,
         else => return error.UndocumentedAnswer,
     }
 }
@@ -328,6 +348,7 @@ fn lockOne(world: *World, at: usize) !void {
     const result = if (world.random.boolean()) engine.lock(held.thread, held.handle) else engine.unlock(held.thread, held.handle);
     switch (result) {
         .ok, .lock_limit, .limit => {},
+        .unsupported => if (held.pool < layered_first) return error.UndocumentedAnswer,
         else => return error.UndocumentedAnswer,
     }
     try check(held);
@@ -377,6 +398,7 @@ fn transferOne(world: *World, at: usize) !void {
 
 fn tickAll(world: *World) !void {
     for (world.pools) |id| if (engine.poolOf(id)) |pool| {
+        _ = Engine.layered.tick(&engine, &engine.pools[pool.slot]);
         _ = Engine.Pool.Purge.tick(pool);
     };
 }

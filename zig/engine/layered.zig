@@ -114,8 +114,12 @@ pub fn Layered(comptime E: type) type {
                 return E.report(thread, err, failure, size);
             };
             pool.give(thread_index, index);
-            thread.block[w.requested] = @floatFromInt(size);
-            return .out_of_memory;
+            clearFailure(thread, size);
+            // The layer asked for more than that at once.
+            const limit_bytes = pool.options.limit_bytes orelse return .out_of_memory;
+            thread.block[w.bound] = @floatFromInt(limit_bytes);
+            thread.block[w.current] = @floatFromInt(pool.charged.load(.monotonic, .charge));
+            return .limit;
         }
 
         noinline fn count(cache: ?*Pool.Cache, pool: *Pool, bytes: usize, usable: usize, comptime sign: i2) void {

@@ -90,6 +90,22 @@ test "a lease of a layer is resized in place or moved, renumbered by realloc, ke
     });
 }
 
+test "a lease of a small heap, which lies in no region, can be purged and asked for its pages" {
+    defer engine.deinit();
+    const thread = attach();
+    const id: u32 = @intFromFloat(engine.smallCreate(&.{ .limit_bytes = 1 << 20 }));
+    const handle = engine.alloc(thread, id, 50_000, w.option_zero);
+    try testing.expect(handle > 0);
+    try testing.expectEqual(Status.ok, engine.purge(thread, handle, 0, 50_000, 0));
+    try testing.expect(engine.pageKind(thread, handle) >= 0);
+    try testing.expectEqual(Status.ok, engine.prefetch(thread, handle, 0, 50_000));
+    // Beyond the reservation: its bound, not the system's.
+    try testing.expectEqual(-5, engine.alloc(thread, id, 2 << 20, 0));
+    try testing.expectEqual(1 << 20, engine.threads[thread].block[w.bound]);
+    try testing.expectEqual(Status.ok, engine.free(thread, handle));
+    try testing.expectEqual(0, engine.poolClose(thread, id, 0));
+}
+
 test "a close by force ends small leases too, and an ArrayBuffer keeps its memory until it is gone" {
     defer engine.deinit();
     const thread = attach();
