@@ -64,7 +64,7 @@ export function markdown(report: Report): string {
   return [
     "# Results",
     "",
-    "Written by `npm run bench -- large --markdown <file>`; [README.md](README.md) says how to read it.",
+    "Written by `npm run bench -- ... --markdown <file>`; [README.md](README.md) says how to read it.",
     "",
     `${report.date}, ${report.rounds} rounds, seed ${report.seed}: ${facts.join(", ")}.`,
     "",
