@@ -54,6 +54,9 @@ pub const GlobalBackend = backend.GlobalBackend;
 const reclaiming = @import("reclaiming.zig");
 pub const Reclaiming = reclaiming.Reclaiming;
 pub const ReclaimingConfig = reclaiming.Config;
+/// Parts of it, for the simulated scheduler.
+pub const ReclaimingBatches = @import("reclaiming_batch.zig").Batches;
+pub const ReclaimingGuard = @import("reclaiming_guard.zig").Guard;
 
 const small_heap = @import("small_heap.zig");
 pub const SmallHeap = small_heap.SmallHeap;

@@ -7,10 +7,11 @@
 //! backend. No slot has a header: free slots are bits of a record out of line (reclaiming_batch.zig),
 //! and an index leads from any address to its record, or to nothing (reclaiming_index.zig).
 //!
-//! Each thread owns one block of up to 32 slots a class, in which it allocates and frees without
-//! locked instructions. Whoever reclaims takes blocks that are wholly free away from their owners
-//! (reclaiming_keeper.zig); a thread whose backend refuses takes everybody's free slots first. So what
-//! one thread keeps is never out of reach for the others.
+//! Each thread owns some blocks of up to 32 slots a class, in which it allocates and frees without
+//! locked instructions: one that it claimed, and those full ones in which it freed the first slot.
+//! Whoever reclaims takes blocks that are wholly free away from their owners (reclaiming_keeper.zig);
+//! a thread whose backend refuses takes everybody's free slots first. So what one thread keeps is
+//! never out of reach for the others.
 //!
 //! Invariants: a free slot is in sight of everyone, but for those in blocks that are owned. No lock is
 //! held, and no section is open, during a call of the backend, which may allocate from here. What is
@@ -42,6 +43,11 @@ const page_bytes = index_file.page_bytes;
 /// Batches of slots above a page: the only alignment above 4 KiB that a backend is asked for.
 const large_batch_bytes = 2 << 20;
 const small_batch_bytes = 64 << 10;
+/// Lines over which callers without an index are spread.
+const shards_count = 8;
+/// Blocks that a thread keeps of a class beside the current one: so many, or so many bytes.
+const stash_max = 32;
+const stash_bytes = 256 << 10;
 /// Places of the table that guesses the class from an address.
 const guesses_count = 32;
 
@@ -102,6 +108,7 @@ pub fn Reclaiming(comptime config: Config) type {
     const shift_max = std.math.log2_int(usize, config.slot_bytes_max);
     comptime std.debug.assert(std.math.isPowerOfTwo(config.slot_bytes_max));
     comptime std.debug.assert(shift_max >= 12 and shift_max <= 21);
+    comptime std.debug.assert(config.threads_max < std.math.maxInt(u16));
     const rest = guard_file.Rest(Os, Sync).rest;
     const Batches = batch_file.Batches(Sync);
     const Block = Batches.Block;
@@ -128,7 +135,7 @@ pub fn Reclaiming(comptime config: Config) type {
         pub const Synchronisation = Sync;
         pub const Record = Batch;
         pub const Index = index_file.Index(Sync);
-        pub const Guard = guard_file.Guard(Sync, rest);
+        pub const Guard = guard_file.Guard(Sync, rest, shards_count);
         pub const Latch = guard_file.Latch(Os, Sync);
         pub const threads_max = config.threads_max;
         pub const classes_count = shift_max - shift_min + 1;
@@ -176,19 +183,38 @@ pub fn Reclaiming(comptime config: Config) type {
             steps: Sync.Atomic(u64) = .init(0),
         };
 
-        /// What a thread owns of one class.
+        /// What a thread owns of one class: the thread's alone, or a remover's who has stolen it. Others
+        /// look at addresses only, to see whether stealing is worth it.
         pub const Own = struct {
-            /// Address of the block; 0: none. Set by the thread, cleared by the thread or a reclaimer.
+            /// The block it allocates from; 0: none.
             block: Sync.Atomic(usize) = .init(0),
-            /// Of its first slot. The thread's alone.
+            /// Of its first slot.
             base: usize = 0,
-            /// Block that a reclaimer has taken. The reclaimer's alone.
-            recalled: usize = 0,
+            /// More blocks with free slots; the rest of the places are 0.
+            stash: [stash_max]Sync.Atomic(usize) = @splat(.init(0)),
+            stashed: u32 = 0,
+
+            pub fn push(own: *Own, class: usize, block: *Block) bool {
+                if (own.stashed == stashes[class]) return false;
+                // Release: pairs with the acquire in `isWorth`, which looks at the block.
+                own.stash[own.stashed].store(@intFromPtr(block), .release, .own_stash);
+                own.stashed += 1;
+                return true;
+            }
+
+            pub fn pop(own: *Own) ?*Block {
+                if (own.stashed == 0) return null;
+                own.stashed -= 1;
+                const cell = &own.stash[own.stashed];
+                defer cell.store(0, .monotonic, .own_stash);
+                return @ptrFromInt(cell.load(.monotonic, .own_stash));
+            }
         };
 
         pub const Local = struct {
             seat: Guard.Seat align(128) = .{},
-            seen: bool = false,
+            /// Its index + 1, as blocks name their owner; 0: not yet seen by reclaimers.
+            number: u16 = 0,
             /// Class of the owned block that was last found at such an address.
             guesses: [guesses_count]u8 = @splat(0),
             own: [classes_count]Own = @splat(.{}),
@@ -200,6 +226,13 @@ pub fn Reclaiming(comptime config: Config) type {
             var shifts: [classes_count]u8 = undefined;
             for (&shifts, 0..) |*shift, class| shift.* = std.math.log2_int(usize, slotsPerBlock(class) * slotBytes(class));
             break :blk shifts;
+        };
+
+        /// Blocks beside the current one that a thread keeps of a class.
+        const stashes: [classes_count]u8 = blk: {
+            var counts: [classes_count]u8 = undefined;
+            for (&counts, block_shifts) |*count, shift| count.* = @max(1, @min(stash_max, stash_bytes >> shift));
+            break :blk counts;
         };
 
         pub fn slotBytes(class: usize) usize {
@@ -260,18 +293,21 @@ pub fn Reclaiming(comptime config: Config) type {
             const class = self.classOf(bytes, alignment) orelse return self.allocPassed(thread, bytes, alignment);
             const local = &self.locals[thread];
             const own = &local.own[class];
-            const turn = local.seat.enter();
-            const address = own.block.load(.monotonic, .own_block);
-            if (address != 0) {
+            if (local.seat.enter()) {
                 @branchHint(.likely);
-                const block: *Block = @ptrFromInt(address);
-                if (block.take()) |slot| {
+                const address = own.block.load(.monotonic, .own_block);
+                if (address != 0) {
                     @branchHint(.likely);
-                    local.seat.leave(turn);
-                    return @ptrFromInt(own.base + (@as(usize, slot) << @intCast(class + shift_min)));
+                    const block: *Block = @ptrFromInt(address);
+                    if (block.take()) |slot| {
+                        @branchHint(.likely);
+                        const base = own.base;
+                        local.seat.leave();
+                        return @ptrFromInt(base + (@as(usize, slot) << @intCast(class + shift_min)));
+                    }
                 }
             }
-            local.seat.leave(turn);
+            local.seat.leave();
             return self.allocSlow(thread, class);
         }
 
@@ -298,19 +334,21 @@ pub fn Reclaiming(comptime config: Config) type {
                 const local = &self.locals[number];
                 const class = local.guesses[address / page_bytes % guesses_count];
                 const own = &local.own[class];
-                const turn = local.seat.enter();
-                const owned = own.block.load(.monotonic, .own_block);
-                const offset = address -% own.base;
-                const slot = offset >> @intCast(class + shift_min);
-                const even = slot << @intCast(class + shift_min) == offset;
-                if (owned != 0 and even and offset >> @intCast(block_shifts[class]) == 0) {
+                if (local.seat.enter()) {
                     @branchHint(.likely);
-                    const block: *Block = @ptrFromInt(owned);
-                    const freed = block.freeLocal(@truncate(slot));
-                    local.seat.leave(turn);
-                    return freed catch self.wrong(.double_free, address);
+                    const owned = own.block.load(.monotonic, .own_block);
+                    const offset = address -% own.base;
+                    const slot = offset >> @intCast(class + shift_min);
+                    const even = slot << @intCast(class + shift_min) == offset;
+                    if (owned != 0 and even and offset >> @intCast(block_shifts[class]) == 0) {
+                        @branchHint(.likely);
+                        const block: *Block = @ptrFromInt(owned);
+                        const freed = block.freeLocal(@truncate(slot));
+                        local.seat.leave();
+                        return freed catch self.wrong(.double_free, address);
+                    }
                 }
-                local.seat.leave(turn);
+                local.seat.leave();
             }
             return self.freeSlow(thread, address);
         }
@@ -328,24 +366,28 @@ pub fn Reclaiming(comptime config: Config) type {
                     return self.wrong(.foreign, address);
                 },
                 .slot => |slot| {
-                    const freed = self.freeSlot(thread, slot, address);
+                    const freed = self.freeSlot(section, slot, address);
                     self.leave(section);
                     return freed catch self.wrong(.double_free, address);
                 },
             }
         }
 
-        inline fn freeSlot(self: *Self, thread: ?u32, slot: Slot, address: usize) error{DoubleFree}!void {
-            if (thread) |number| {
-                const local = &self.locals[number];
-                const owned = local.own[slot.batch.class].block.load(.monotonic, .own_block);
-                if (owned == @intFromPtr(slot.block)) {
-                    local.guesses[address / page_bytes % guesses_count] = slot.batch.class;
+        inline fn freeSlot(self: *Self, section: Section, slot: Slot, address: usize) error{DoubleFree}!void {
+            const class = slot.batch.class;
+            if (section.local) |local| {
+                if (slot.block.isOwner(local.number)) {
+                    local.guesses[address / page_bytes % guesses_count] = class;
                     return slot.block.freeLocal(slot.bit);
+                }
+                const own = &local.own[class];
+                if (own.stashed < stashes[class] and slot.block.freeOwning(slot.bit, local.number)) {
+                    _ = own.push(class, slot.block);
+                    return;
                 }
             }
             if (try slot.block.freeRemote(slot.bit)) {
-                slot.batch.list(@as(u32, 1) << @intCast(slot.block.ordinal), &self.classes[slot.batch.class].stack);
+                slot.batch.list(@as(u32, 1) << @intCast(slot.block.ordinal), &self.classes[class].stack);
             }
         }
 
@@ -388,20 +430,23 @@ pub fn Reclaiming(comptime config: Config) type {
             if (config.count_steps) _ = self.totals.steps.fetchAdd(1, .monotonic, .total);
         }
 
-        pub const Section = union(enum) { seat: struct { seat: *Guard.Seat, turn: u32 }, guest: Guard.Guest };
+        pub const Section = struct {
+            seat: ?*Guard.Seat = null,
+            guest: Guard.Guest = undefined,
+            /// Of a thread that may use its own.
+            local: ?*Local = null,
+        };
 
         pub inline fn enter(self: *Self, thread: ?u32, hint: usize) Section {
             const number = thread orelse return .{ .guest = self.guard.enter(hint / page_bytes) };
             const local = &self.locals[number];
-            if (!local.seen) self.see(number);
-            return .{ .seat = .{ .seat = &local.seat, .turn = local.seat.enter() } };
+            if (local.number == 0) self.see(number);
+            const mine = local.seat.enter();
+            return .{ .seat = &local.seat, .local = if (mine) local else null };
         }
 
         pub inline fn leave(self: *Self, section: Section) void {
-            switch (section) {
-                .seat => |taken| taken.seat.leave(taken.turn),
-                .guest => |guest| self.guard.leave(guest),
-            }
+            if (section.seat) |seat| seat.leave() else self.guard.leave(section.guest);
         }
 
         /// A thread shows itself to reclaimers, before its first section that others matter to.
@@ -412,7 +457,7 @@ pub fn Reclaiming(comptime config: Config) type {
             while (seen <= thread) {
                 seen = self.threads_seen.cmpxchg(seen, thread + 1, .monotonic, .monotonic, .threads_see) orelse break;
             }
-            self.locals[thread].seen = true;
+            self.locals[thread].number = @intCast(thread + 1);
         }
 
         /// The seats, for `settle`.

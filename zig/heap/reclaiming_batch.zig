@@ -5,8 +5,8 @@
 //! fetch-or that is wait-free; the owner merges it when `mine` has run out. One more bit of `word`,
 //! `held`, says that somebody will see to the block: it has an owner, or its bit is set in the
 //! batch. An owner whose block is used up drops `held`; who then frees the first slot finds it missing
-//! and lists the block: sets its bit in the batch, and pushes the batch on its class's stack if it is
-//! not there. So a free slot is always in sight, and nobody searches.
+//! and becomes the owner, or lists the block: sets its bit in the batch, and pushes the batch on its
+//! class's stack if it is not there. So a free slot is always in sight, and nobody searches.
 //!
 //! A slot is free if its bit is in `mine` or in `word`. The owner sets a bit in `mine` before it clears
 //! it in `word`, and freers look at `word` first: a second free is found before anything changes.
@@ -38,21 +38,49 @@ pub fn Batches(comptime Sync: type) type {
     return struct {
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
-            .block_refill, .block_merge, .block_look,  .block_free, .block_idle,
-            .block_check,  .batch_list,  .batch_claim, .batch_undo, .batch_detach,
-            .batch_push,   .batch_head,  .batch_drop,  .batch_all,
+            .block_refill, .block_free,   .block_idle, .block_look, .block_own_take, .batch_list,
+            .batch_claim,  .batch_detach, .batch_push, .batch_head, .batch_all,
         };
+
+        /// Orders by which a second free is noticed that follows the first on another thread; programs
+        /// without wrong frees do without, and unit tests show them.
+        pub const wrong_free_sites = [_]@TypeOf(.site){ .block_merge, .block_check };
 
         pub const Block = extern struct {
             /// Slots freed by others, and `held`.
             word: Sync.Atomic(u64),
             /// Free slots that the owner knows; frozen while there is no owner.
             mine: Sync.Atomic(u32),
-            ordinal: u32,
+            /// The owner's number, from 1 on; 0: nobody's with a number. Set and cleared by the owner, who
+            /// alone can rely on it.
+            owner: Sync.Atomic(u16),
+            /// Place in the batch.
+            ordinal: u8,
 
             pub fn batch(block: *Block) *Batch {
                 const first = @intFromPtr(block) - @as(usize, block.ordinal) * @sizeOf(Block);
                 return @ptrFromInt(first - @offsetOf(Batch, "blocks"));
+            }
+
+            pub inline fn setOwner(block: *Block, number: u16) void {
+                block.owner.store(number, .monotonic, .block_owner);
+            }
+
+            pub inline fn isOwner(block: *const Block, number: u16) bool {
+                return block.owner.load(.monotonic, .block_owner) == number;
+            }
+
+            /// Frees the first slot of a block that is nobody's, and makes the caller its owner. False: it
+            /// is somebody's. The caller holds the live slot.
+            pub inline fn freeOwning(block: *Block, slot: u5, number: u16) bool {
+                if (block.word.load(.monotonic, .block_own) != 0) return false;
+                // A slot in `mine` is free: a second free, to be told apart where it is always done.
+                if (block.mine.load(.monotonic, .block_mine) != 0) return false;
+                // Acquire: pairs with the release in `relinquish`: `mine` is written after it was left.
+                if (block.word.cmpxchg(0, held, .acquire, .monotonic, .block_own_take) != null) return false;
+                block.setOwner(number);
+                block.mine.store(@as(u32, 1) << slot, .monotonic, .block_take);
+                return true;
             }
 
             /// A free slot, now the caller's. Owner only.
@@ -109,6 +137,7 @@ pub fn Batches(comptime Sync: type) type {
 
             /// Gives the block up, all of whose slots are taken. False: some are not. Owner only.
             pub fn relinquish(block: *Block) bool {
+                block.setOwner(0);
                 // Release: pairs with the acquire in the next owner's `refill`: it must read `mine` as
                 // it was left.
                 return block.word.cmpxchg(held, 0, .release, .monotonic, .block_idle) == null;
@@ -160,6 +189,7 @@ pub fn Batches(comptime Sync: type) type {
                 for (&batch.blocks, 0..) |*block, ordinal| block.* = .{
                     .word = .init(held),
                     .mine = .init(every),
+                    .owner = .init(0),
                     .ordinal = @intCast(ordinal),
                 };
                 return &batch.blocks[0];

@@ -6,12 +6,13 @@
 //! first makes something unreachable and then settles: it forces a barrier onto every thread
 //! (membarrier) and waits for each seat that is taken and for the guests that were there. Either a
 //! section that goes on was seen and awaited, or it began behind the barrier and cannot reach what
-//! was made unreachable before.
+//! was made unreachable before. In the same way a remover gets what a thread owns: it says so at the
+//! seat, and settles; until it hands back, the thread does without.
 //!
 //! Invariant: after `settle` no section is left that began before it, and all that was written inside
 //! those sections is visible.
 //!
-//! Cost: a section two stores to a line of one's own; a guest's two locked additions. Settling takes a
+//! Cost: a section two stores and a load in a line of one's own; a guest's two locked additions. Settling takes a
 //! membarrier (1 to 10 µs) and the rest of the longest section: some tens of nanoseconds, unless its
 //! thread is descheduled, for which the remover sleeps. Sections hold no lock and call nobody.
 //!
@@ -20,11 +21,8 @@
 
 const std = @import("std");
 
-/// Guests are spread over so many lines.
-const shards_count = 8;
-
-/// `rest(looks)` passes the time between two looks.
-pub fn Guard(comptime Sync: type, comptime rest: fn (u32) void) type {
+/// `rest(looks)` passes the time between two looks; guests are spread over `shards_count` lines.
+pub fn Guard(comptime Sync: type, comptime rest: fn (u32) void, comptime shards_count: usize) type {
     return struct {
         guests: [shards_count]Shard = @splat(.{}),
         /// Which of its two counts a new guest uses.
@@ -33,26 +31,39 @@ pub fn Guard(comptime Sync: type, comptime rest: fn (u32) void) type {
         const Self = @This();
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
-        pub const ordered_sites = [_]@TypeOf(.site){ .seat_leave, .seat_look, .guest_leave, .guest_look };
+        pub const ordered_sites = [_]@TypeOf(.site){ .seat_mine, .seat_leave, .seat_back, .seat_look, .guest_leave, .guest_look };
 
         const Shard = extern struct { inside: [2]Sync.Atomic(u32) align(64) = @splat(.init(0)) };
 
-        /// A thread's word: odd while it is inside.
+        /// A thread's place: who is inside, and whether what the thread owns is in other hands.
         pub const Seat = struct {
-            turn: Sync.Atomic(u32) = .init(0),
+            taken: Sync.Atomic(u32) = .init(0),
+            thief: Sync.Atomic(u32) = .init(0),
 
-            pub inline fn enter(seat: *Seat) u32 {
-                const turn = seat.turn.load(.monotonic, .seat_own);
-                seat.turn.store(turn +% 1, .monotonic, .seat_enter);
+            /// Begins a section. False: a remover has, or is about to have, what the thread owns; the
+            /// thread may look at shared things, but not use its own. Either way `leave` ends it.
+            pub inline fn enter(seat: *Seat) bool {
+                seat.taken.store(1, .monotonic, .seat_enter);
                 // Keeps the store before what is read inside; pairs with heavyFence in settle.
                 Sync.lightFence();
-                return turn +% 2;
+                // Acquire: pairs with the release in `handBack`.
+                return seat.thief.load(.acquire, .seat_mine) == 0;
             }
 
-            pub inline fn leave(seat: *Seat, turn: u32) void {
+            pub inline fn leave(seat: *Seat) void {
                 // Release: pairs with the acquiring look in settle, which would otherwise hand on
                 // memory to which this section still wrote.
-                seat.turn.store(turn, .release, .seat_leave);
+                seat.taken.store(0, .release, .seat_leave);
+            }
+
+            /// Asks for what the thread owns; one has it after the next `settle`. One remover at a time.
+            pub fn steal(seat: *Seat) void {
+                seat.thief.store(1, .monotonic, .seat_steal);
+            }
+
+            pub fn handBack(seat: *Seat) void {
+                // Release: the thread must find its own as the remover has left it.
+                seat.thief.store(0, .release, .seat_back);
             }
         };
 
@@ -79,11 +90,9 @@ pub fn Guard(comptime Sync: type, comptime rest: fn (u32) void) type {
             Sync.heavyFence();
             for (0..threads.count()) |index| {
                 const seat: *Seat = threads.seat(index);
-                // Acquire: pairs with the release in Seat.leave.
-                const turn = seat.turn.load(.acquire, .seat_look);
-                if (turn & 1 == 0) continue;
                 var looks: u32 = 0;
-                while (seat.turn.load(.acquire, .seat_look) == turn) : (looks +|= 1) rest(looks);
+                // Acquire: pairs with the release in Seat.leave.
+                while (seat.taken.load(.acquire, .seat_look) != 0) : (looks +|= 1) rest(looks);
             }
             // Both counts in turn: a guest may have read the phase long ago, and new guests use the
             // count that is not waited for, so that a stream of them cannot hold the remover.

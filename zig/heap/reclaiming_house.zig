@@ -57,7 +57,8 @@ pub const Store = struct {
         const answered = bytes + store.extra;
         const mapped = std.mem.alignForward(usize, answered, page);
         const ptr = os.Native.reserve(mapped, @max(alignment, page), &errno) orelse return null;
-        if (store.fill) |byte| @memset(ptr[0..answered], byte);
+        // Who unmapped these addresses before held the lock then: so it comes before this use.
+        defer if (store.fill) |byte| @memset(ptr[0..answered], byte);
         store.lock.acquire();
         defer store.lock.release();
         store.spans.put(std.heap.page_allocator, @intFromPtr(ptr), .{ .bytes = answered, .alignment = alignment }) catch unreachable;

@@ -76,32 +76,41 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         fn claim(heap: *Heap, thread: ?u32, class: u32) ?[*]u8 {
-            const stack = &heap.classes[class].stack;
             const section = heap.enter(thread, class);
             defer heap.leave(section);
-            if (thread) |number| {
-                const own = &heap.locals[number].own[class];
-                const address = own.block.load(.monotonic, .own_block);
-                if (address != 0) {
-                    const block: *Block = @ptrFromInt(address);
-                    if (block.take()) |slot| return at(block, slot);
-                    if (block.refill()) return at(block, block.take().?);
-                    // Failure: a reclaimer was quicker, and the block is its.
-                    if (own.block.cmpxchg(address, 0, .monotonic, .monotonic, .own_drop) == null) putBack(heap, block);
-                }
-            }
+            if (section.local) |local| if (claimOwn(local, class)) |ptr| return ptr;
             heap.countStep();
-            while (stack.claim()) |block| {
+            while (heap.classes[class].stack.claim()) |block| {
                 // Empty if others took all there was since it was listed.
                 _ = block.refill();
                 const slot = block.take() orelse {
                     putBack(heap, block);
                     continue;
                 };
-                install(heap, thread, block);
+                install(heap, section, block);
                 return at(block, slot);
             }
             return null;
+        }
+
+        /// From what the thread has, whose current block has no slot left.
+        fn claimOwn(local: *Heap.Local, class: u32) ?[*]u8 {
+            const own = &local.own[class];
+            const address = own.block.load(.monotonic, .own_block);
+            if (address != 0) {
+                const block: *Block = @ptrFromInt(address);
+                // Here again after the backend has allocated in the name of this thread.
+                if (block.take()) |slot| return at(block, slot);
+                if (block.refill() or !block.relinquish()) {
+                    block.setOwner(local.number);
+                    _ = block.refill();
+                    return at(block, block.take().?);
+                }
+                own.block.store(0, .monotonic, .own_block);
+            }
+            const block = own.pop() orelse return null;
+            setCurrent(local, block);
+            return at(block, block.take().?);
         }
 
         /// A slot of a block that the caller got from `grow`.
@@ -110,30 +119,34 @@ pub fn Keeper(comptime Heap: type) type {
             defer heap.leave(section);
             _ = block.refill();
             const ptr = at(block, block.take().?);
-            install(heap, thread, block);
+            install(heap, section, block);
             return ptr;
         }
 
-        /// Makes a block the thread's own; callers without an index show it to everyone. Inside of a
-        /// section.
-        fn install(heap: *Heap, thread: ?u32, block: *Block) void {
-            const number = thread orelse return putBack(heap, block);
-            const batch = block.batch();
-            const local = &heap.locals[number];
-            const own = &local.own[batch.class];
+        /// Makes a block the thread's own; who may not own any shows it to everyone. Inside of a section.
+        fn install(heap: *Heap, section: Heap.Section, block: *Block) void {
+            const local = section.local orelse return putBack(heap, block);
+            const class = block.batch().class;
+            const own = &local.own[class];
+            block.setOwner(local.number);
             // The backend may have allocated here meanwhile, in the name of this thread.
-            if (own.block.load(.monotonic, .own_block) != 0) {
-                const before = own.block.swap(0, .monotonic, .own_swap);
-                if (before != 0) putBack(heap, @ptrFromInt(before));
-            }
+            const before = own.block.load(.monotonic, .own_block);
+            if (before != 0 and !own.push(class, @ptrFromInt(before))) putBack(heap, @ptrFromInt(before));
+            setCurrent(local, block);
+        }
+
+        fn setCurrent(local: *Heap.Local, block: *Block) void {
+            const class = block.batch().class;
+            const own = &local.own[class];
             own.base = @intFromPtr(at(block, 0));
-            local.guesses[own.base / page_bytes % local.guesses.len] = batch.class;
-            // Release: pairs with the acquire in `recall`: the block is as its owner found it.
-            own.block.store(@intFromPtr(block), .release, .own_install);
+            local.guesses[own.base / page_bytes % local.guesses.len] = class;
+            // Release: pairs with the acquire in `isWorth`, which looks at the block.
+            own.block.store(@intFromPtr(block), .release, .own_block);
         }
 
         /// Gives up ownership. Inside of a section.
         fn putBack(heap: *Heap, block: *Block) void {
+            block.setOwner(0);
             if (block.mine.load(.monotonic, .block_mine) == 0 and block.relinquish()) return;
             const batch = block.batch();
             batch.list(@as(u32, 1) << @intCast(block.ordinal), &heap.classes[batch.class].stack);
@@ -285,27 +298,67 @@ pub fn Keeper(comptime Heap: type) type {
         /// Takes blocks of classes [from, to) from their owners: those with free slots, or all of whose
         /// slots are free. Under the reclaimer's lock, so that no record goes away.
         fn recall(heap: *Heap, from: usize, to: usize, wish: Wish) void {
-            var count: u64 = 0;
             const seen = heap.threads_seen.load(.monotonic, .threads_seen);
-            for (heap.locals[0..seen]) |*local| for (local.own[from..to]) |*own| {
-                // Acquire: pairs with the release in `install`.
-                const address = own.block.load(.acquire, .own_look);
-                if (address == 0) continue;
-                const block: *Block = @ptrFromInt(address);
-                const free = block.freeSlots();
-                if (if (wish == .whole) free != block.batch().full() else free == 0) continue;
-                own.recalled = own.block.swap(0, .acquire, .own_recall);
-                count += @intFromBool(own.recalled != 0);
-            };
-            if (count == 0) return;
-            // From here on no owner is left that still sees its block.
+            var worth = false;
+            for (heap.locals[0..seen]) |*local| {
+                if (!isWorth(local.own[from..to], wish)) continue;
+                local.seat.steal();
+                worth = true;
+            }
+            if (!worth) return;
+            // From here on those threads do without what they own.
             heap.settle();
-            for (heap.locals[0..seen]) |*local| for (local.own[from..to]) |*own| {
-                if (own.recalled == 0) continue;
-                putBack(heap, @ptrFromInt(own.recalled));
-                own.recalled = 0;
-            };
+            var count: u64 = 0;
+            for (heap.locals[0..seen]) |*local| {
+                if (local.seat.thief.load(.monotonic, .seat_stolen) == 0) continue;
+                for (local.own[from..to]) |*own| count += disownSome(heap, own, wish);
+                local.seat.handBack();
+            }
             _ = heap.totals.recalls.fetchAdd(count, .monotonic, .total);
+        }
+
+        fn isWorth(owns: []Heap.Own, wish: Wish) bool {
+            for (owns) |*own| {
+                if (isWanted(own.block.load(.acquire, .own_look), wish)) return true;
+                for (&own.stash) |*cell| {
+                    const address = cell.load(.acquire, .own_look);
+                    if (address == 0) break;
+                    if (isWanted(address, wish)) return true;
+                }
+            }
+            return false;
+        }
+
+        fn isWanted(address: usize, wish: Wish) bool {
+            if (address == 0) return false;
+            const block: *Block = @ptrFromInt(address);
+            const free = block.freeSlots();
+            return if (wish == .whole) free == block.batch().full() else free != 0;
+        }
+
+        fn disownSome(heap: *Heap, own: *Heap.Own, wish: ?Wish) u64 {
+            var count: u64 = 0;
+            const address = own.block.load(.monotonic, .own_block);
+            if (address != 0 and (wish == null or isWanted(address, wish.?))) {
+                own.block.store(0, .monotonic, .own_block);
+                putBack(heap, @ptrFromInt(address));
+                count += 1;
+            }
+            var kept: u32 = 0;
+            const stashed = own.stashed;
+            for (own.stash[0..stashed]) |*cell| {
+                const block = cell.load(.monotonic, .own_stash);
+                cell.store(0, .monotonic, .own_stash);
+                if (wish == null or isWanted(block, wish.?)) {
+                    putBack(heap, @ptrFromInt(block));
+                    count += 1;
+                } else {
+                    own.stash[kept].store(block, .release, .own_stash);
+                    kept += 1;
+                }
+            }
+            own.stashed = kept;
+            return count;
         }
 
         fn recallClass(heap: *Heap, class: u32) void {
@@ -315,14 +368,12 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         pub fn disown(heap: *Heap, thread: u32) void {
-            const local = &heap.locals[thread];
-            const section = heap.enter(null, thread);
-            defer heap.leave(section);
-            for (&local.own) |*own| {
-                // Acquire: as in `recall`.
-                const address = own.block.swap(0, .acquire, .own_recall);
-                if (address != 0) putBack(heap, @ptrFromInt(address));
-            }
+            // No reclaimer may have it at the same time.
+            heap.reclaimer.acquire();
+            defer heap.reclaimer.release();
+            // Acquire: pairs with the release of the thread's last section.
+            _ = heap.locals[thread].seat.taken.load(.acquire, .seat_ended);
+            for (&heap.locals[thread].own) |*own| _ = disownSome(heap, own, null);
         }
 
         // ---- reclaiming

@@ -9,7 +9,8 @@
 //! Invariant: a scenario passes every schedule of the code as it is, fails when any half of any
 //! ordered site is dropped, and its `check` accounts for each index exactly once.
 //!
-//! The handle table's scenario is in scenario_table.zig. `all` is the list that the proof runs;
+//! The handle table's scenario is in scenario_table.zig, that of the reclaiming heap in
+//! scenario_blocks.zig. `all` is the list that the proof runs;
 //! `planted` are bugs that must be found.
 
 const std = @import("std");
@@ -30,6 +31,7 @@ pub const all = [_]Scenario{
     LockScenario.with(false),
     @import("scenario_table.zig").scenario,
     @import("scenario_global.zig").scenario,
+    @import("scenario_blocks.zig").scenario,
     @import("scenario_slab.zig").scenario,
 };
 
