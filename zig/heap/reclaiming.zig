@@ -215,6 +215,8 @@ pub fn Reclaiming(comptime config: Config) type {
             seat: Guard.Seat align(128) = .{},
             /// Its index + 1, as blocks name their owner; 0: not yet seen by reclaimers.
             number: u16 = 0,
+            /// Class in which it last took a block or freed.
+            recent: u8 = 0,
             /// Class of the owned block that was last found at such an address.
             guesses: [guesses_count]u8 = @splat(0),
             own: [classes_count]Own = @splat(.{}),
@@ -332,25 +334,40 @@ pub fn Reclaiming(comptime config: Config) type {
             const address = @intFromPtr(ptr);
             if (thread) |number| {
                 const local = &self.locals[number];
-                const class = local.guesses[address / page_bytes % guesses_count];
-                const own = &local.own[class];
                 if (local.seat.enter()) {
                     @branchHint(.likely);
-                    const owned = own.block.load(.monotonic, .own_block);
-                    const offset = address -% own.base;
-                    const slot = offset >> @intCast(class + shift_min);
-                    const even = slot << @intCast(class + shift_min) == offset;
-                    if (owned != 0 and even and offset >> @intCast(block_shifts[class]) == 0) {
+                    // First the class last used, which is known before the address is; then the one that
+                    // was last found at such an address.
+                    var freed = freeOwn(local, local.recent, address);
+                    if (freed == .elsewhere) {
+                        const class = local.guesses[address / page_bytes % guesses_count];
+                        freed = freeOwn(local, class, address);
+                        if (freed == .freed) local.recent = class;
+                    }
+                    if (freed != .elsewhere) {
                         @branchHint(.likely);
-                        const block: *Block = @ptrFromInt(owned);
-                        const freed = block.freeLocal(@truncate(slot));
                         local.seat.leave();
-                        return freed catch self.wrong(.double_free, address);
+                        if (freed == .freed) return;
+                        return self.wrong(.double_free, address);
                     }
                 }
                 local.seat.leave();
             }
             return self.freeSlow(thread, address);
+        }
+
+        const Freed = enum { elsewhere, freed, twice };
+
+        /// Frees a slot of the current block of a class.
+        inline fn freeOwn(local: *Local, class: u8, address: usize) Freed {
+            const own = &local.own[class];
+            const block: ?*Block = @ptrFromInt(own.block.load(.monotonic, .own_block));
+            const offset = address -% own.base;
+            const slot = offset >> @intCast(class + shift_min);
+            const even = slot << @intCast(class + shift_min) == offset;
+            if (block == null or !even or offset >> @intCast(block_shifts[class]) != 0) return .elsewhere;
+            block.?.freeLocal(@truncate(slot)) catch return .twice;
+            return .freed;
         }
 
         noinline fn freeSlow(self: *Self, thread: ?u32, address: usize) FreeError!void {
@@ -377,6 +394,7 @@ pub fn Reclaiming(comptime config: Config) type {
             const class = slot.batch.class;
             if (section.local) |local| {
                 if (slot.block.isOwner(local.number)) {
+                    local.recent = class;
                     local.guesses[address / page_bytes % guesses_count] = class;
                     return slot.block.freeLocal(slot.bit);
                 }
@@ -527,6 +545,24 @@ pub fn Reclaiming(comptime config: Config) type {
         /// Reclaims if the options ask for it by now. Any thread, every now and then.
         pub fn tick(self: *Self) void {
             Kept.tick(self);
+        }
+
+        /// Something is left that time alone gives back.
+        pub fn ages(self: *Self) bool {
+            if (self.options.reclaim_every_ms == 0) return false;
+            const found = self.figures();
+            return found.allocated_from_fallback > found.in_use;
+        }
+
+        /// Slots and spans that are out.
+        pub fn liveObjects(self: *Self) u64 {
+            const found = self.figures();
+            return @intFromFloat(found.live_slots + found.passed);
+        }
+
+        /// Bytes of bookkeeping that came from the backend.
+        pub fn metadataBytes(self: *Self) u64 {
+            return @intFromFloat(self.figures().allocated_metadata);
         }
 
         // ---- figures

@@ -38,13 +38,14 @@ pub fn Batches(comptime Sync: type) type {
     return struct {
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
-            .block_refill, .block_free,   .block_idle, .block_look, .block_own_take, .batch_list,
+            .block_refill, .block_free,   .block_idle, .block_look, .batch_list,
             .batch_claim,  .batch_detach, .batch_push, .batch_head, .batch_all,
         };
 
-        /// Orders by which a second free is noticed that follows the first on another thread; programs
-        /// without wrong frees do without, and unit tests show them.
-        pub const wrong_free_sites = [_]@TypeOf(.site){ .block_merge, .block_check };
+        /// Orders that no scenario can miss: by the first two a second free is noticed that follows the
+        /// first on another thread (unit tests show it); the last keeps two stores to one word apart,
+        /// which the simulation carries out in order anyway.
+        pub const unshown_sites = [_]@TypeOf(.site){ .block_merge, .block_check, .block_own_take };
 
         pub const Block = extern struct {
             /// Slots freed by others, and `held`.

@@ -139,6 +139,7 @@ pub fn Keeper(comptime Heap: type) type {
             const class = block.batch().class;
             const own = &local.own[class];
             own.base = @intFromPtr(at(block, 0));
+            local.recent = class;
             local.guesses[own.base / page_bytes % local.guesses.len] = class;
             // Release: pairs with the acquire in `isWorth`, which looks at the block.
             own.block.store(@intFromPtr(block), .release, .own_block);

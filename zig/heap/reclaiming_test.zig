@@ -125,6 +125,8 @@ test "what is larger passes through and is counted" {
     try testing.expectError(error.Foreign, house.heap.free(0, large));
     try house.heap.free(null, aligned);
     try testing.expectEqual(2, house.heap.figures().passed_total);
+    try testing.expectEqual(0, house.heap.liveObjects());
+    try testing.expect(house.heap.metadataBytes() > 0 and !house.heap.ages());
     try house.expectBack();
 }
 

@@ -32,7 +32,7 @@ pub const scenario: scheduler.Scenario = .{
     .body = body,
     .check = check,
     .ordered_sites = scheduler.names(&(Batches.ordered_sites ++ Guard.ordered_sites)),
-    .inner_sites = scheduler.names(&([_]@TypeOf(.site){.model_mail} ++ Batches.wrong_free_sites)),
+    .inner_sites = scheduler.names(&([_]@TypeOf(.site){.model_mail} ++ Batches.unshown_sites)),
 };
 
 var batch: Batch align(64) = undefined;
@@ -188,6 +188,8 @@ fn pass(thread: u8) void {
     holder[at] = 4;
     const found = post.swap(@intCast(at + 1), .acq_rel, .model_mail);
     if (found == 0) return;
+    value[found - 1] +%= thread;
+    memory[found - 1].set(value[found - 1]);
     freeAt(thread, found - 1);
 }
 
