@@ -547,24 +547,6 @@ pub fn Reclaiming(comptime config: Config) type {
             Kept.tick(self);
         }
 
-        /// Something is left that time alone gives back.
-        pub fn ages(self: *Self) bool {
-            if (self.options.reclaim_every_ms == 0) return false;
-            const found = self.figures();
-            return found.allocated_from_fallback > found.in_use;
-        }
-
-        /// Slots and spans that are out.
-        pub fn liveObjects(self: *Self) u64 {
-            const found = self.figures();
-            return @intFromFloat(found.live_slots + found.passed);
-        }
-
-        /// Bytes of bookkeeping that came from the backend.
-        pub fn metadataBytes(self: *Self) u64 {
-            return @intFromFloat(self.figures().allocated_metadata);
-        }
-
         // ---- figures
 
         pub fn figures(self: *Self) Figures {
