@@ -45,6 +45,8 @@ var memory: [total]Sim.Plain(u32) = undefined;
 var value: [total]u32 = undefined;
 var holder: [total]u8 = undefined;
 var gone: bool = false;
+/// Stands for the fields of the record that every section reads.
+var record: Sim.Plain(u32) = undefined;
 /// A slot on its way to another thread: its place + 1.
 var post: Sim.Atomic(u32) = undefined;
 
@@ -70,6 +72,7 @@ fn setup() void {
     value = @splat(0);
     holder = @splat(0);
     gone = false;
+    record = .init(0);
     post = .init(0);
     const first = batch.init(1 << 20, 1 << 16, 0, blocks, slots);
     batch.publish(&stack);
@@ -179,6 +182,8 @@ fn freeAt(thread: u8, at: usize) void {
 
 fn freeRemote(block: *Block, slot: u5) void {
     const list = block.freeRemote(slot) catch return scheduler.fail("a live slot was taken for a free one");
+    // The batch may be nobody's by now, but not the backend's.
+    expect(record.get() == 0, "a record that has gone back");
     if (list) batch.list(@as(u32, 1) << @intCast(block.ordinal), &stack);
 }
 
@@ -208,6 +213,7 @@ fn reclaim() void {
     stack.filter();
     guard.settle(Seats{});
     gone = true;
+    record.set(1);
     for (&memory, &value, holder) |*cell, *wanted, who| {
         expect(who == 0, "a live slot was reclaimed");
         expect(cell.get() == wanted.*, "reclaimed before it was written");
