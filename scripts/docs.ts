@@ -26,7 +26,11 @@ export async function listExamples(): Promise<string[]> {
 
 async function listDocuments(): Promise<string[]> {
   const found = DOCUMENTS.map((pattern) => Array.fromAsync(new Bun.Glob(pattern).scan(root)));
-  return (await Promise.all(found)).flat().sort();
+  // The benchmark has packages of its own.
+  return (await Promise.all(found))
+    .flat()
+    .filter((path) => !path.includes("node_modules"))
+    .sort();
 }
 
 /** What an example says it prints: the lines of its last comment. */
