@@ -105,3 +105,15 @@ test("wrong options are named", () => {
   closed.close();
   expect(codeOf(() => new ReclaimingAllocator({ backend: closed }))).toBe("ERR_HOLDFAST_CLOSED");
 });
+
+test("a backend is BUSY while it is divided, and closes when the allocator over it has", () => {
+  const backend = new GlobalAllocator();
+  const allocator = new ReclaimingAllocator({ backend });
+  const handle = allocator.alloc(100);
+  expect(codeOf(() => backend.close())).toBe("ERR_HOLDFAST_BUSY");
+  expect(codeOf(() => backend.close({ force: true }))).toBe("ERR_HOLDFAST_BUSY");
+  handle.bytes[0] = 1;
+  handle.free();
+  allocator.close();
+  backend.close();
+});

@@ -132,6 +132,10 @@ pub fn Engine(comptime Os: type) type {
             layer_ptr: ?*anyopaque = null,
             /// Memory of each kind of layer that this slot has ever had.
             layer_memory: [layer_file.kinds]?[*]u8 = @splat(null),
+            /// Layers of other slots whose memory comes from here.
+            dependents: Sync.Atomic(u32) = .init(0),
+            /// One more than the slot whose memory the layer divides, if that is another; else 0.
+            backend: u32 = 0,
             /// When the background saw the slot closed, for a layer that others may still be inside.
             closed_ns: Sync.Atomic(u64) = .init(0),
             /// Sections that were asked for, to be given back after the layer's end.
@@ -242,8 +246,11 @@ pub fn Engine(comptime Os: type) type {
         pub fn deinit(self: *Self) void {
             self.clock.stop(self);
             self.slabs.deinit();
+            // Layers over others' memory first.
+            for ([_]bool{ true, false }) |is_over| for (&self.pools) |*slot| {
+                if (slot.layer_kind != .none and (slot.backend != 0) == is_over) layered.close(self, slot);
+            };
             for (&self.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
-                if (slot.layer_kind != .none) layered.close(self, slot);
                 pool.deinit();
                 self.table.release(@ptrCast(pool), @sizeOf(Pool));
                 inline for (1..layer_file.kinds + 1) |kind| if (slot.layer_memory[kind - 1]) |memory|
@@ -1435,7 +1442,12 @@ pub fn Engine(comptime Os: type) type {
             if (self.isForked()) return status(.forked);
             const pool = self.poolOf(id) orelse return status(.closed);
             const slot = &self.pools[id & (pools_max - 1)];
-            const live = @max(pool.live(), layered.liveObjects(self, slot) -| self.parkedObjects(pool.slot));
+            const open = layered.openDependents(self, pool.slot);
+            // What closed dependents still hold goes with them.
+            const waits = slot.dependents.load(.monotonic, .dependents) != 0;
+            const objects = if (waits) 0 else layered.liveObjects(self, slot) -| self.parkedObjects(pool.slot);
+            const live = @max(pool.live() + open, objects);
+            if (open != 0) return @floatFromInt(live);
             if (live != 0 and force == 0) return @floatFromInt(live);
             // One closer wins; from here on allocation answers CLOSED.
             if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
@@ -1484,6 +1496,7 @@ pub fn Engine(comptime Os: type) type {
             for (&self.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0 or slot.id.load(.acquire, .pool_id) != 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
+                if (slot.dependents.load(.acquire, .dependents) != 0) continue;
                 if (slot.layer_kind != .none and !self.closeLayer(slot, pool)) continue;
                 _ = Pool.Purge.trim(pool);
                 if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;

@@ -154,11 +154,14 @@ pub fn Layered(comptime E: type) type {
 
         /// The object of a lease that is over goes back. It is out of the live figures unless `counted`.
         pub fn release(self: *E, thread: ?u32, of: *const Lease, counted: bool) void {
-            if (counted) recount(self, thread, of, -1);
             const slot = &self.pools[of.pool];
+            const usable = slot.layer().usableSize(@ptrFromInt(of.address)) orelse of.bytes;
             // The handle table has named one winner: a refusal here would be a damaged slab, which the
             // layer counts.
             slot.layer().free(thread, @ptrFromInt(of.address)) catch {};
+            // Counted afterwards: a closer who finds nothing live finds nobody inside.
+            const pool = slot.pool.load(.acquire, .pool).?;
+            if (counted) count(if (thread) |t| pool.cacheOf(t) else null, pool, of.bytes, usable, -1);
             wakeToAge(self, slot);
         }
 
@@ -245,12 +248,24 @@ pub fn Layered(comptime E: type) type {
             };
             const layer: *T = @ptrCast(@alignCast(place.*.?));
             const memory = backendOf(self, backend) orelse heap.PoolBackend(Pool).of(pool);
+            slot.backend = if (backend == 0) 0 else (backend & (E.pools_count - 1)) + 1;
             if (!layer.init(memory, layer_options)) {
                 slot.taken.store(0, .release, .pool_take);
                 return E.status(.out_of_memory);
             }
             slot.setLayer(kind, layer);
+            if (slot.backend != 0) _ = self.pools[slot.backend - 1].dependents.fetchAdd(1, .monotonic, .dependents);
             return self.publishSlot(slot, index);
+        }
+
+        /// Open slots whose layer divides memory of this one.
+        pub fn openDependents(self: *E, index: u16) u64 {
+            if (self.pools[index].dependents.load(.monotonic, .dependents) == 0) return 0;
+            var sum: u64 = 0;
+            for (&self.pools) |*slot| {
+                if (slot.backend == @as(u32, index) + 1 and slot.id.load(.acquire, .pool_id) != 0) sum += 1;
+            }
+            return sum;
         }
 
         pub fn liveObjects(self: *E, slot: *Slot) u64 {
@@ -281,6 +296,9 @@ pub fn Layered(comptime E: type) type {
             const layer = slot.layer();
             slot.setLayer(.none, null);
             layer.deinit();
+            // Release: pairs with the acquire of who takes the backend down.
+            if (slot.backend != 0) _ = self.pools[slot.backend - 1].dependents.fetchSub(1, .release, .dependents);
+            slot.backend = 0;
             for (&slot.added) |*added| {
                 if (added.ptr) |ptr| giveAdded(self, slot.pool.load(.acquire, .pool).?, ptr, added.*);
                 added.* = .{};
