@@ -211,7 +211,8 @@ pub const Area = extern struct {
 
     /// Index of the area's region number `i`.
     pub inline fn at(area: *const Area, i: usize) u32 {
-        return area.first_region + spread(@intCast(i));
+        const number: u32 = @intCast(i);
+        return area.first_region + if (area.regions <= line_ties) number else spread(number);
     }
 };
 
@@ -227,10 +228,10 @@ fn spread(i: u32) u32 {
     return i / spread_block * spread_block + (i + row) % spread_lines * line_ties + row;
 }
 
-/// Indexes that an area takes: whole blocks, so that lines are not shared with another area.
-fn indexesFor(count: u32, kind: PageKind) u32 {
-    // Explicit huge pages have areas of one region, and many of them.
-    return std.mem.alignForward(u32, count, if (kind == .hugetlb) line_ties else spread_block);
+/// Indexes that an area takes: whole lines, which are not shared with another area. A small area has
+/// one line, since pages of descriptors that are half empty are resident too.
+fn indexesFor(count: u32) u32 {
+    return std.mem.alignForward(u32, count, if (count <= line_ties) line_ties else spread_block);
 }
 
 /// A lock for short, system-call-free critical sections off every hot path.
@@ -445,7 +446,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 self.lock.release();
                 return error.TooMany;
             };
-            const first = self.takeRange(indexesFor(count, kind)) orelse {
+            const first = self.takeRange(indexesFor(count)) orelse {
                 self.dropAreaSlot(area_index);
                 self.lock.release();
                 return error.TooMany;
@@ -500,7 +501,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             for (0..area.regions) |i| self.at(area.at(i)).become(.unused);
             self.lock.acquire();
             defer self.lock.release();
-            self.giveRange(area.first_region, indexesFor(area.regions, @enumFromInt(area.kind)));
+            self.giveRange(area.first_region, indexesFor(area.regions));
             self.dropAreaSlot(area_index);
         }
 
