@@ -48,7 +48,7 @@ pub fn BitSet(comptime bits: u32) type {
 
         /// Start of the lowest run of `count` clear bits that begins at a multiple of `alignment`,
         /// a power of two.
-        pub fn findRunAligned(set: *const Set, count: u32, alignment: u32) ?u32 {
+        pub noinline fn findRunAligned(set: *const Set, count: u32, alignment: u32) ?u32 {
             std.debug.assert(count > 0 and std.math.isPowerOfTwo(alignment));
             var start = set.nextClear(0) orelse return null;
             while (true) {
@@ -92,7 +92,7 @@ pub fn BitSet(comptime bits: u32) type {
             return true;
         }
 
-        pub fn countSet(set: *const Set) u32 {
+        pub noinline fn countSet(set: *const Set) u32 {
             var total: u32 = 0;
             for (set.words) |word| total += @popCount(word);
             return total;
@@ -116,7 +116,7 @@ pub fn BitSet(comptime bits: u32) type {
         }
 
         /// Lowest clear bit at or after `from`.
-        pub fn nextClear(set: *const Set, from: u32) ?u32 {
+        pub noinline fn nextClear(set: *const Set, from: u32) ?u32 {
             const found = set.scan(from, ~@as(u64, 0));
             return if (found == bits) null else found;
         }
@@ -126,7 +126,7 @@ pub fn BitSet(comptime bits: u32) type {
             return set.scan(from, 0);
         }
 
-        fn scan(set: *const Set, from: u32, invert: u64) u32 {
+        noinline fn scan(set: *const Set, from: u32, invert: u64) u32 {
             if (from >= bits) return bits;
             var word = from / 64;
             var rest = (set.words[word] ^ invert) & ~@as(u64, 0) << @intCast(from % 64);

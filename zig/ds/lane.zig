@@ -68,7 +68,7 @@ pub fn Lane(comptime Sync: type, comptime slots_max: u32) type {
         }
 
         /// Takes the oldest indexes, as many as fit; returns their count.
-        pub fn collect(lane: *Self, out: []u32) u32 {
+        pub noinline fn collect(lane: *Self, out: []u32) u32 {
             const expected = lane.taken.load(.monotonic, .lane_is_empty);
             // The lines are the sender's: all are on their way before the first is needed.
             inline for (0..(slots_max + line_slots - 1) / line_slots) |line|

@@ -31,12 +31,12 @@ const Source = *align(1) const volatile Vector;
 pub const string_bytes_min: usize = 2048;
 
 /// Sets all bytes to zero.
-pub fn zero(bytes: []u8) void {
+pub noinline fn zero(bytes: []u8) void {
     set(bytes, 0);
 }
 
 /// Sets all bytes to `value`.
-pub fn set(bytes: []u8, value: u8) void {
+pub noinline fn set(bytes: []u8, value: u8) void {
     if (bytes.len >= string_bytes_min and strings.fast()) return strings.set(bytes, value);
     setVectors(bytes, value);
 }
@@ -182,7 +182,7 @@ const strings = if (builtin.cpu.arch == .x86_64) struct {
         return .{ eax, ebx };
     }
 
-    fn set(bytes: []u8, value: u8) void {
+    noinline fn set(bytes: []u8, value: u8) void {
         _ = asm volatile ("rep stosb"
             : [_] "={rdi}" (-> usize),
             : [_] "{rdi}" (@intFromPtr(bytes.ptr)),

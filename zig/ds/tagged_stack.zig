@@ -57,7 +57,7 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
 
         /// Pushes the chain first..last, which the caller has linked; the link of `last` is set
         /// here.
-        pub fn pushChain(stack: *Stack, links: anytype, first: u32, last: u32) void {
+        pub noinline fn pushChain(stack: *Stack, links: anytype, first: u32, last: u32) void {
             std.debug.assert(first < none and last < none);
             var head = stack.head.load(.monotonic, .stack_push_load);
             while (true) {
@@ -96,7 +96,7 @@ pub fn TaggedStackWidth(comptime Sync: type, comptime tag_bits: u6) type {
 
         /// Takes up to `max` indexes with one compare-and-swap; returns their count and fills
         /// `chain`.
-        pub fn popMany(stack: *Stack, links: anytype, max: u32, chain: *Chain) u32 {
+        pub noinline fn popMany(stack: *Stack, links: anytype, max: u32, chain: *Chain) u32 {
             chain.* = .{};
             if (max == 0) return 0;
             // Acquire: as in pop.

@@ -143,7 +143,7 @@ pub fn Layered(comptime E: type) type {
             describeObject(thread, of, usable);
         }
 
-        fn describeObject(thread: *E.Thread, of: *const Lease, usable: usize) void {
+        noinline fn describeObject(thread: *E.Thread, of: *const Lease, usable: usize) void {
             const block = &thread.block;
             block[w.address] = @floatFromInt(of.address);
             block[w.byte_length] = @floatFromInt(of.bytes);
@@ -383,7 +383,7 @@ pub fn Layered(comptime E: type) type {
             return null;
         }
 
-        fn giveAdded(self: *E, pool: *Pool, ptr: [*]u8, added: Added) void {
+        noinline fn giveAdded(self: *E, pool: *Pool, ptr: [*]u8, added: Added) void {
             _ = self;
             // Refused: the system keeps the addresses; there is nothing left to try.
             if (added.low != 0) _ = E.System.unmap(ptr, added.bytes) else heap.PoolBackend(Pool).of(pool).give(null, ptr, added.bytes, regions.unit_bytes);

@@ -123,7 +123,7 @@ test "a close by force ends small leases too, and an ArrayBuffer keeps its memor
     engine.wrapDropped(index + 1);
     engine.reap();
     _ = engine.stats(&out, 0);
-    try testing.expectEqual(0, out.closing_handles + out.mapped_bytes);
+    try testing.expectEqual(0, out.closing_handles + out.resident_bytes);
 }
 
 test "threads free each other's small leases, end with leases in hand, and everything comes back" {

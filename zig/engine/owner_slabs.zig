@@ -97,7 +97,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         }
 
         /// The entry of a number that is not over.
-        inline fn entryOf(self: *Self, id: u32) ?*Entry {
+        noinline fn entryOf(self: *Self, id: u32) ?*Entry {
             const entries = self.entries.load(.acquire, .slabs) orelse return null;
             const index = id & (slabs_max - 1);
             if (index >= self.top.load(.monotonic, .slabs_top)) return null;
@@ -115,7 +115,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         }
 
         /// The slab, if the calling thread owns it.
-        inline fn owned(self: *Self, thread: u32, id: u32) ?*Slab {
+        noinline fn owned(self: *Self, thread: u32, id: u32) ?*Slab {
             const entry = self.entryOf(id) orelse return null;
             if (phaseOf(entry.word.load(.monotonic, .slab_word)) != .owned) return null;
             if (entry.owner.load(.monotonic, .slab_owner) != self.engineOf().ownerWord(thread)) return null;
@@ -222,7 +222,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
             return (id & (slabs_max - 1)) + 1;
         }
 
-        fn drop(self: *Self, entry: *Entry) void {
+        noinline fn drop(self: *Self, entry: *Entry) void {
             _ = self;
             // Release and acquire: all that any holder did with the memory comes before its end.
             if (entry.refs.fetchSub(1, .acq_rel, .slab_refs) != 1) return;

@@ -676,7 +676,7 @@ pub fn Buddy(comptime options: Options) type {
 
         const Place = struct { section: *Section, index: u32 };
 
-        fn takenAtLocked(buddy: *Self, address: usize) FreeError!Place {
+        noinline fn takenAtLocked(buddy: *Self, address: usize) FreeError!Place {
             const at = buddy.extentAt(address) orelse return error.Foreign;
             const section = buddy.extents[at].section orelse return error.Foreign;
             if (address < section.base) return error.Foreign;

@@ -423,7 +423,7 @@ pub fn Global(comptime config: Config) type {
         }
 
         /// An empty slab's span goes back. The caller alone holds it.
-        fn destroy(self: *Self, slab: *Slab) void {
+        noinline fn destroy(self: *Self, slab: *Slab) void {
             const span = slab.base;
             self.map.set(span, @as(usize, 1) << @intCast(slab.span_shift - slab_class.tile_shift), 0);
             self.giveRecord(slab);
@@ -432,7 +432,7 @@ pub fn Global(comptime config: Config) type {
 
         // --- Empty slabs
 
-        fn keepSpare(self: *Self, thread: u32, slab: *Slab) void {
+        noinline fn keepSpare(self: *Self, thread: u32, slab: *Slab) void {
             const owner = &self.owners[thread];
             const bytes = @as(usize, 1) << @intCast(slab.span_shift);
             slab.state.store(@intFromEnum(slab_file.State.empty), .monotonic, .slab_state);
@@ -488,7 +488,7 @@ pub fn Global(comptime config: Config) type {
         }
 
         /// All of the owner's empty slabs, for any thread; answers whether there was one.
-        fn dropSpares(self: *Self, owner: *Owner, age: ?u32) bool {
+        noinline fn dropSpares(self: *Self, owner: *Owner, age: ?u32) bool {
             var slab = blk: {
                 owner.spare_lock.lock();
                 defer owner.spare_lock.unlock();

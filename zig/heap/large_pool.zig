@@ -656,7 +656,7 @@ pub fn LargePool(comptime Table: type) type {
             return self.steal(thread, cache, class, flavors);
         }
 
-        fn takeOwn(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+        noinline fn takeOwn(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             if (!cache.near.lock.tryEnter()) return null;
             defer cache.near.lock.leave();
             return for (flavors) |flavor| {
@@ -664,7 +664,7 @@ pub fn LargePool(comptime Table: type) type {
             } else null;
         }
 
-        fn keepAllButFirst(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) u32 {
+        noinline fn keepAllButFirst(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) u32 {
             const first = chain.first;
             if (chain.count == 1) return first;
             const second = self.table.next(first).load(.monotonic, .chain_link);
@@ -673,7 +673,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Puts a chain into the thread's list, or onto the shared stack if a thief is inside: false.
-        fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
+        noinline fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
             if (!cache.near.lock.tryEnter()) {
                 @branchHint(.unlikely);
                 self.shareWhole(cache, class, flavor, chain);
@@ -721,7 +721,7 @@ pub fn LargePool(comptime Table: type) type {
             }
         }
 
-        fn takeDirty(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+        noinline fn takeDirty(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             for (flavors) |flavor| if (self.stacks[class][flavor.index()].dirty.pop(self.table)) |index| {
                 cache.counters.count(class, .dirty_out, 1);
                 return index;
@@ -895,7 +895,7 @@ pub fn LargePool(comptime Table: type) type {
             _ = self.tryAdvise(ptr, bytes, advice);
         }
 
-        pub fn tryAdvise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
+        pub noinline fn tryAdvise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
             _ = self.advice_calls.fetchAdd(1, .monotonic, .count);
             const errno = Os.advise(ptr, bytes, advice);
             if (errno != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
@@ -1033,7 +1033,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Ends a lease: the region becomes reusable at once. `thread` is null where the caller has
         /// no index (deallocators on foreign threads).
-        pub fn give(self: *Self, thread: ?u32, index: u32) void {
+        pub noinline fn give(self: *Self, thread: ?u32, index: u32) void {
             const region = self.table.at(index);
             const cache = if (thread) |t| self.cacheOf(t) else null;
             region.lease.store(none, .monotonic, .region_lease);
@@ -1107,7 +1107,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Returns a region to the thread that leased it; to all if that one is gone.
-        fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
+        noinline fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
             const owner = self.table.ties[index].owner.load(.monotonic, .owner);
             if (owner != regions.nobody) if (self.cacheIfAny(owner)) |theirs| {
                 if (theirs.remote.push(self.table, index)) return;
@@ -1242,7 +1242,7 @@ pub fn LargePool(comptime Table: type) type {
             cache.runs.notified.open();
         }
 
-        pub fn shareChain(self: *Self, cache: ?*Cache, first: ?u32) void {
+        pub noinline fn shareChain(self: *Self, cache: ?*Cache, first: ?u32) void {
             var index = first orelse return;
             while (index != none) {
                 const following = self.table.next(index).load(.monotonic, .chain_link);
@@ -1271,7 +1271,7 @@ pub fn LargePool(comptime Table: type) type {
         };
 
         /// Looks at every descriptor: what a warm operation would have to count stands there anyway.
-        pub fn census(self: *const Self) Census {
+        pub noinline fn census(self: *const Self) Census {
             var result: Census = .{};
             for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
                 const region = self.table.at(@intCast(i));
@@ -1326,7 +1326,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Bytes of the pool's own bookkeeping that are in use.
-        pub fn metadataBytes(self: *const Self) u64 {
+        pub noinline fn metadataBytes(self: *const Self) u64 {
             var bytes: u64 = @sizeOf(Self);
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
                 if (self.cacheIfAny(@intCast(thread)) != null) bytes += @sizeOf(Cache);

@@ -420,7 +420,7 @@ pub fn Purge(comptime Pool: type) type {
             return false;
         }
 
-        fn holds(cache: *const Cache) bool {
+        noinline fn holds(cache: *const Cache) bool {
             if (!cache.remote.isEmpty() or !cache.lane.isEmpty() or Pool.Runs.holds(cache)) return true;
             for (&cache.rows) |*row| if (row.count.load(.monotonic, .cache_count) != 0) return true;
             return false;

@@ -362,14 +362,14 @@ pub fn OwnerSlab(comptime Sync: type) type {
         }
 
         /// The last one to release gives the memory to the backend, on its own thread. True: it was the last.
-        pub fn release(self: *Self, thread: ?u32) bool {
+        pub noinline fn release(self: *Self, thread: ?u32) bool {
             // Release and acquire: all that any holder did with the memory comes before its end.
             if (self.refs.fetchSub(1, .acq_rel, .slab_release) != 1) return false;
             self.giveAll(thread);
             return true;
         }
 
-        fn giveAll(self: *Self, thread: ?u32) void {
+        noinline fn giveAll(self: *Self, thread: ?u32) void {
             const backend: Backend = .{
                 .context = self.backend_context orelse return,
                 .functions = self.backend_functions orelse return,

@@ -459,7 +459,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Puts the block on its owner's stack. The caller has set `notified`, so it alone does this.
-        fn announce(pool: *Pool, region_index: u32) void {
+        noinline fn announce(pool: *Pool, region_index: u32) void {
             const region = pool.table.at(region_index);
             const block = blockOf(pool, region.run);
             while (true) {
@@ -528,7 +528,7 @@ pub fn Runs(comptime Pool: type) type {
             return empties;
         }
 
-        fn giveBlocks(pool: *Pool, thread: ?u32, first: u32) void {
+        noinline fn giveBlocks(pool: *Pool, thread: ?u32, first: u32) void {
             var index = first;
             while (index != none) {
                 const following = blockOf(pool, index).next.load(.monotonic, .chain_link);
@@ -553,7 +553,7 @@ pub fn Runs(comptime Pool: type) type {
 
         /// Inside the lock, after pages became free: puts the block where it can be found. True if it
         /// is empty and was taken out of its bin: the caller gives it to the pool.
-        fn settle(pool: *Pool, cache: *Cache, index: u32, block: *B, freed: u32) bool {
+        noinline fn settle(pool: *Pool, cache: *Cache, index: u32, block: *B, freed: u32) bool {
             if (block.used == 0) {
                 block.longest = pagesPerBlock();
                 const spare = cache.runs.spare.load(.monotonic, .spare);
@@ -599,7 +599,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Gives the region of an empty block, which is in no list, back to the pool.
-        fn giveBlock(pool: *Pool, thread: ?u32, index: u32) void {
+        noinline fn giveBlock(pool: *Pool, thread: ?u32, index: u32) void {
             const block = blockOf(pool, index);
             const region_index = block.region;
             const region = pool.table.at(region_index);
@@ -614,7 +614,7 @@ pub fn Runs(comptime Pool: type) type {
             pool.give(thread, region_index);
         }
 
-        fn highest(bits: *const Bits) usize {
+        noinline fn highest(bits: *const Bits) usize {
             var i: usize = Bits.words_count;
             while (i != 0) {
                 i -= 1;

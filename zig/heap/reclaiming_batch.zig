@@ -212,7 +212,7 @@ pub fn Batches(comptime Sync: type) type {
             }
 
             /// Gives up ownership of blocks that may have free slots.
-            pub fn list(batch: *Batch, blocks: u32, stack: *Stack) void {
+            pub noinline fn list(batch: *Batch, blocks: u32, stack: *Stack) void {
                 // Release: pairs with the acquires in `claim` and `detach`; the next owner reads `mine`.
                 const before = batch.word.fetchOr(listed | blocks, .release, .batch_list);
                 if (before & listed == 0) stack.push(batch);
@@ -290,7 +290,7 @@ pub fn Batches(comptime Sync: type) type {
                 return ((head >> pointer_bits) +% 1) << pointer_bits | next / record_alignment;
             }
 
-            fn push(stack: *Stack, batch: *Batch) void {
+            noinline fn push(stack: *Stack, batch: *Batch) void {
                 var head = stack.head.load(.monotonic, .batch_push_look);
                 while (true) {
                     batch.next.store(@intFromPtr(at(head)), .monotonic, .batch_link);

@@ -118,7 +118,7 @@ pub fn Rest(comptime Os: type, comptime Sync: type) type {
         const sleep_ns = 50 * std.time.ns_per_us;
         var nothing: u32 = 0;
 
-        pub fn rest(looks: u32) void {
+        pub noinline fn rest(looks: u32) void {
             if (looks < pauses_max) return Sync.pause();
             Os.wait(&nothing, 0, sleep_ns);
         }
@@ -133,7 +133,7 @@ pub fn Latch(comptime Os: type, comptime Sync: type) type {
         const Self = @This();
         const rest = Rest(Os, Sync).rest;
 
-        pub fn acquire(latch: *Self) void {
+        pub noinline fn acquire(latch: *Self) void {
             var looks: u32 = 0;
             // Acquire: pairs with the release below, so that the section before is seen whole.
             while (latch.word.swap(1, .acquire, .latch_acquire) != 0) : (looks +|= 1) rest(looks);

@@ -195,7 +195,7 @@ pub fn Index(comptime Sync: type) type {
         }
 
         /// Enters or removes (`Entry.none`) what lies at a page; there is room for it.
-        pub fn set(index: *Self, address: usize, entry: Entry) void {
+        pub noinline fn set(index: *Self, address: usize, entry: Entry) void {
             const found = index.path(address).?;
             // Release: pairs with the acquire in `find`.
             found.leaf.entries[step(address, 3)].store(@bitCast(entry), .release, .index_set);
@@ -203,7 +203,7 @@ pub fn Index(comptime Sync: type) type {
         }
 
         /// Enters or removes the same for each page from `start` on.
-        pub fn setRange(index: *Self, start: usize, bytes: usize, entry: Entry) void {
+        pub noinline fn setRange(index: *Self, start: usize, bytes: usize, entry: Entry) void {
             var address = start;
             while (address < start + bytes) : (address += page_bytes) index.set(address, entry);
         }

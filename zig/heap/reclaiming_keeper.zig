@@ -124,7 +124,7 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         /// Makes a block the thread's own; who may not own any shows it to everyone. Inside of a section.
-        fn install(heap: *Heap, section: Heap.Section, block: *Block) void {
+        noinline fn install(heap: *Heap, section: Heap.Section, block: *Block) void {
             const local = section.local orelse return putBack(heap, block);
             const class = block.batch().class;
             const own = &local.own[class];
@@ -146,7 +146,7 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         /// Gives up ownership. Inside of a section.
-        fn putBack(heap: *Heap, block: *Block) void {
+        noinline fn putBack(heap: *Heap, block: *Block) void {
             block.setOwner(0);
             if (block.mine.load(.monotonic, .block_mine) == 0 and block.relinquish()) return;
             const batch = block.batch();
@@ -330,7 +330,7 @@ pub fn Keeper(comptime Heap: type) type {
             return false;
         }
 
-        fn isWanted(address: usize, wish: Wish) bool {
+        noinline fn isWanted(address: usize, wish: Wish) bool {
             if (address == 0) return false;
             const block: *Block = @ptrFromInt(address);
             const free = block.freeSlots();

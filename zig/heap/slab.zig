@@ -122,7 +122,7 @@ pub fn Slab(comptime Sync: type) type {
 
         /// Moves free slots of one word to where the owner takes from, looking from `start` on; null: no
         /// word has as many as `least`.
-        pub fn refill(slab: *Self, start: usize, least: u32) ?Batch {
+        pub noinline fn refill(slab: *Self, start: usize, least: u32) ?Batch {
             const shape = &slab_class.classes[slab.class.load(.monotonic, .slab_class)];
             var index = start;
             while (true) {
@@ -164,7 +164,7 @@ pub fn Slab(comptime Sync: type) type {
         }
 
         /// Slots that the owner has not got back; those that lie in `remote` are still out.
-        pub fn used(slab: *Self) u32 {
+        pub noinline fn used(slab: *Self) u32 {
             const shape = &slab_class.classes[slab.class.load(.monotonic, .slab_class)];
             var count: u32 = 0;
             for (0..shape.words) |word| {

@@ -246,7 +246,7 @@ pub fn SpinLock(comptime Sync: type) type {
             while (lock.word.swap(1, .acquire, .spin_acquire) != 0) Sync.pause();
         }
 
-        pub fn release(lock: *Lock) void {
+        pub noinline fn release(lock: *Lock) void {
             // Release: pairs with the acquire above.
             lock.word.store(0, .release, .spin_release);
         }
@@ -350,7 +350,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         }
 
         /// Gives back what `metadata` mapped.
-        pub fn release(self: *Self, ptr: [*]u8, bytes: usize) void {
+        pub noinline fn release(self: *Self, ptr: [*]u8, bytes: usize) void {
             const rounded = std.mem.alignForward(usize, bytes, Os.pageBytes());
             if (Os.unmap(ptr, rounded) != 0) return;
             _ = self.metadata_bytes.fetchSub(rounded, .monotonic, .count);
@@ -570,7 +570,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
             }
         }
 
-        fn setSlots(self: *Self, address: usize, bytes: usize, value: u32) void {
+        noinline fn setSlots(self: *Self, address: usize, bytes: usize, value: u32) void {
             const first = address / unit_bytes;
             const end = (address + bytes) / unit_bytes;
             for (first..end) |unit| {
