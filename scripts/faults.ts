@@ -1,10 +1,11 @@
 /**
  * `npm run test:faults [-- <name>...]`: brings back, one at a time, the faults of test/faults.ts by
- * `-Dfault=<name>` and shows that exactly the test named there turns red, and no other. A fault
- * that nothing notices, or that something else notices too, fails the run.
+ * `-Dfault=<name>` and shows that exactly the test named there turns red, and no other of the same
+ * part. A fault that nothing notices, or that something else notices too, fails the run. The tests of
+ * other parts are left out: what stands upon a broken part shows the fault as well.
  */
 import { availableParallelism } from "node:os";
-import { type Fault, faults } from "../test/faults.ts";
+import { type Fault, faults, prefixes } from "../test/faults.ts";
 import { run, zigPath } from "./toolchain.ts";
 
 /** A fault may turn a wait into an endless one. */
@@ -24,6 +25,20 @@ if (unknown.length > 0) {
  * schedules of the structures below take long and know no faults.
  */
 const houses = ["ds.", "os.", "region.", "heap.", "engine."].map((name) => `-Dtest-filter=${name}`);
+
+/** The beginning of the faults of the part that a test's file belongs to; "" for the large pool. */
+function partOf(file: string): string {
+  if (/^heap\.(global|slab)/.test(file)) return "global-";
+  if (/^heap\.buddy/.test(file)) return "buddy-";
+  if (/^heap\.small/.test(file)) return "small-";
+  if (/^heap\.reclaiming/.test(file)) return "reclaiming-";
+  if (/^(heap|engine)\.owner/.test(file)) return "owner-";
+  return file.startsWith("engine.layered") ? "layered-" : "";
+}
+
+function prefixOf(name: string): string {
+  return Object.values(prefixes).find((prefix) => name.startsWith(prefix)) ?? "";
+}
 
 let failed = 0;
 const waiting = [...chosen];
@@ -55,6 +70,7 @@ async function tryFault(fault: Fault): Promise<string | undefined> {
   // the test that was written for it.
   const red = [...output.matchAll(/^error: '(.*?)\.test\.(.*)' (?:failed|terminated|timed)/gm)]
     .filter((match) => !/(_fuzz|threads_test)$/.test(match[1] ?? ""))
+    .filter((match) => partOf(match[1] ?? "") === prefixOf(fault.name))
     .map((match) => match[2]);
   if (red.length === 1 && red[0] === fault.test) return undefined;
   if (red.length > 0) return `red: ${red.join("; ")}. Expected only: ${fault.test}`;

@@ -383,7 +383,7 @@ export const faults: readonly Fault[] = [
 ];
 
 /** What the faults of each allocator begin with, by the file it lives in. */
-const prefixes = {
+export const prefixes = {
   small_heap: "small-",
   buddy: "buddy-",
   reclaiming: "reclaiming-",

@@ -75,6 +75,8 @@ pub fn Engine(comptime Os: type) type {
         fronts: [*]Front = undefined,
         /// Of each thread, the front of the pool whose regions it used last by address.
         latest: [*]Front = undefined,
+        /// The layer that each thread used last without handles.
+        objects: [*]ObjectFront = undefined,
         threads_top: Sync.Atomic(u32) = .init(0),
         threads_attached: Sync.Atomic(u32) = .init(0),
         shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
@@ -114,7 +116,7 @@ pub fn Engine(comptime Os: type) type {
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
         /// Those of all threads and pools, and the latest of each thread.
         const fronts_count = heap.threads_max * pools_max;
-        const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front);
+        const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front) + heap.threads_max * @sizeOf(ObjectFront);
         /// How long after its close a layer may still have a caller inside.
         const closing_ns = 200_000_000;
 
@@ -179,6 +181,18 @@ pub fn Engine(comptime Os: type) type {
             }
         };
 
+        /// As `Front`, for the faces of layers: that the thread is attached, the slot open and the layer of
+        /// that kind. Before the engine is ready, and in a forked child, no key matches.
+        pub const ObjectFront = extern struct {
+            /// One more than kind and number.
+            key: Sync.Atomic(u64),
+            layer: ?*anyopaque,
+
+            pub inline fn keyOf(comptime kind: layer_file.Kind, id: u32) u64 {
+                return (@as(u64, @intFromEnum(kind)) << 32 | id) + 1;
+            }
+        };
+
         // ---- start
 
         /// Makes the engine ready; the first caller does it, others wait.
@@ -222,6 +236,7 @@ pub fn Engine(comptime Os: type) type {
             self.threads = @ptrCast(@alignCast(threads));
             self.fronts = @ptrCast(@alignCast(fronts));
             self.latest = self.fronts + fronts_count;
+            self.objects = @ptrCast(self.latest + heap.threads_max);
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
@@ -330,6 +345,7 @@ pub fn Engine(comptime Os: type) type {
             self.handles.drain(&thread.handles);
             for (0..pools_max) |slot| self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
             self.latest[index].key.store(0, .monotonic, .warm);
+            self.objects[index].key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
             Os.setThreadEnd(0);
             _ = thread.owner_word.fetchAdd(owner_index + 1, .monotonic, .thread_epoch);
@@ -411,6 +427,7 @@ pub fn Engine(comptime Os: type) type {
             for (0..self.threads_top.load(.monotonic, .threads)) |thread| {
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
                 self.latest[thread].key.store(0, .monotonic, .warm);
+                self.objects[thread].key.store(0, .monotonic, .warm);
             }
         }
 

@@ -460,22 +460,44 @@ pub fn Layered(comptime E: type) type {
             };
         }
 
+        /// The layer that the thread used last, if it is that one.
+        inline fn warmLayer(self: *E, comptime kind: Kind, thread: u32, id: u32) ?*L.Of(kind) {
+            // None before the engine is ready.
+            if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
+            const front = &self.objects[thread];
+            // Written by its own thread; others only clear the key.
+            if (front.key.load(.monotonic, .warm) != E.ObjectFront.keyOf(kind, id)) return null;
+            return @ptrCast(@alignCast(front.layer.?));
+        }
+
+        fn remember(self: *E, comptime kind: Kind, thread: u32, id: u32) void {
+            const layer = layerOf(self, kind, id) orelse return;
+            self.objects[thread].layer = layer;
+            self.objects[thread].key.store(E.ObjectFront.keyOf(kind, id), .monotonic, .warm);
+        }
+
         pub inline fn objectAlloc(self: *E, comptime kind: Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
-            if (bytes -% 1 < L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max and self.isAttached(thread)) {
-                if (layerOf(self, kind, id)) |layer| {
-                    if (alignment & (alignment -% 1) != 0 and alignment != 0) return null;
-                    if (layer.alloc(thread, bytes, alignment)) |ptr| return @ptrCast(ptr);
+            if (warmLayer(self, kind, thread, id)) |layer| {
+                // The usual alignment; longer than a slot is the layer's slow way, not ours.
+                if (bytes != 0 and (alignment == 0 or alignment == align_default)) {
+                    // What has a fast way alone: then this function needs no frame.
+                    if (@hasDecl(L.Of(kind), "takeWarm")) {
+                        if (layer.takeWarm(thread, bytes)) |ptr| return @ptrCast(ptr);
+                    } else if (bytes <= L.Of(kind).bytes_max) {
+                        if (layer.alloc(thread, bytes, 0)) |ptr| return @ptrCast(ptr);
+                    }
                 }
             }
             return objectAllocSlow(self, kind, thread, id, bytes, alignment);
         }
 
-        /// Longer than an object, or refused: the pool serves it, or says why not.
+        /// Not the layer used last, aligned, longer than an object, or refused.
         noinline fn objectAllocSlow(self: *E, comptime kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
             if (layerOf(self, kind, id) == null) return null;
-            if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or alignment & (alignment -% 1) != 0) return null;
+            if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or @popCount(alignment) > 1) return null;
+            remember(self, kind, thread_index, id);
             if (bytes <= L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max) {
                 if (self.pools[pool.slot].layer().alloc(thread_index, bytes, alignment)) |ptr| return @ptrCast(ptr);
                 _ = refusal(self, pool, thread_index, thread, bytes);
@@ -489,18 +511,34 @@ pub fn Layered(comptime E: type) type {
         }
 
         pub inline fn objectFree(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+            if (warmLayer(self, kind, thread, id)) |layer| if (address) |ptr| {
+                const given = if (@hasDecl(L.Of(kind), "giveWarm"))
+                    layer.giveWarm(thread, @ptrCast(ptr))
+                else if (layer.free(thread, @ptrCast(ptr))) true else |_| false;
+                if (given) {
+                    if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return .ok;
+                    return woken(self, id);
+                }
+            };
+            return objectFreeSlow(self, kind, thread, id, address);
+        }
+
+        noinline fn woken(self: *E, id: u32) Status {
+            wakeToAge(self, &self.pools[id & (E.pools_count - 1)]);
+            return .ok;
+        }
+
+        /// Not the layer used last, null, or refused: a refused free changes nothing and is asked again.
+        noinline fn objectFreeSlow(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
             const ptr: [*]u8 = @ptrCast(address orelse return .ok);
             const layer = layerOf(self, kind, id) orelse return .closed;
             if (!self.isAttached(thread)) return if (self.isForked()) .forked else .foreign;
+            remember(self, kind, thread, id);
             layer.free(thread, ptr) catch |err| return switch (err) {
                 error.DoubleFree => .double_free,
                 error.Foreign => self.regionFree(thread, id, address),
             };
-            if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
-                @branchHint(.unlikely);
-                wakeToAge(self, &self.pools[id & (E.pools_count - 1)]);
-            }
-            return .ok;
+            return woken(self, id);
         }
 
         /// Usable bytes of an object or region, 0 if it is none.

@@ -258,6 +258,18 @@ pub fn Global(comptime config: Config) type {
             return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
         }
 
+        /// `alloc` at the usual alignment if it is a matter of one word; null: ask `alloc`. For callers who
+        /// have a slow way of their own and want no frame.
+        pub inline fn takeWarm(self: *Self, thread: u32, bytes: usize) ?[*]u8 {
+            if (bytes > slab_class.slot_bytes_max) return null;
+            const row = &self.owners[thread].rows[slab_class.class_of[(bytes + slab_class.slot_bytes_min - 1) / slab_class.slot_bytes_min]];
+            const word: *Sync.Atomic(u64) = @ptrFromInt(self.map.origin() +% row.word);
+            const bits = word.load(.monotonic, .slab_take_load);
+            if (bits == 0) return null;
+            word.store(bits & (bits - 1), .monotonic, .slab_take);
+            return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
+        }
+
         noinline fn allocSlow(self: *Self, thread: u32, class: u8) ?[*]u8 {
             const owner = &self.owners[thread];
             const row = &owner.rows[class];
@@ -537,6 +549,22 @@ pub fn Global(comptime config: Config) type {
                 @branchHint(.unlikely);
                 self.credit(tag - 1, slab, 0);
             }
+        }
+
+        /// `free` if it is a matter of one word; false: nothing has changed, ask `free`.
+        pub inline fn giveWarm(self: *Self, thread: u32, ptr: [*]u8) bool {
+            const address = @intFromPtr(ptr);
+            const slab: *Slab = @ptrFromInt(self.map.origin() +% self.map.find(address));
+            if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1 or slab.left == 1) return false;
+            const slot = slotOf(slab, address) catch return false;
+            const word = slot / 64;
+            const bit = @as(u64, 1) << @intCast(slot % 64);
+            const both = slab.pair(word);
+            const free_bits = both.free.load(.monotonic, .slab_free);
+            if ((free_bits | slab.elsewhere(both, word)) & bit != 0) return false;
+            both.free.store(free_bits | bit, .monotonic, .slab_free_store);
+            slab.left -%= 1;
+            return true;
         }
 
         noinline fn freeOther(self: *Self, slab: *Slab, address: usize) FreeError!void {
