@@ -40,7 +40,8 @@ export async function run({ size, log }: ProofOptions): Promise<ProofResult> {
     const project = await workshop.project({ "first.ts": source });
     await expectExample(await project.bun("first.ts"));
     log("installed from tarballs, the README's example runs");
-    return musl(installedLibrary(project.folder), log);
+    // Awaited here: the workshop ends with this block.
+    return await musl(installedLibrary(project.folder), log);
   }
   const base = mkdtempSync(join(tmpdir(), "holdfast-registry-"));
   try {

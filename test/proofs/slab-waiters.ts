@@ -60,7 +60,8 @@ interface Waiting {
 async function follow(capacity: number, plan: Step[]): Promise<{ served: number; gaveUp: number }> {
   const owner = new SlabOwner({ slotBytes: 8, capacity });
   const remote = owner.remote();
-  const held: number[] = [];
+  // Nothing is free at first, so that who waits really waits.
+  const held = Array.from({ length: capacity }, () => owner.alloc());
   const waiting: Waiting[] = [];
   const settled: Promise<void>[] = [];
   let gaveUp = 0;
@@ -89,7 +90,8 @@ async function follow(capacity: number, plan: Step[]): Promise<{ served: number;
       );
       settled.push(end);
     } else if (step.step === "abort") {
-      waiting[step.which]?.abort.abort("enough");
+      const open = waiting.filter(({ over }) => !over);
+      open[step.which % open.length]?.abort.abort("enough");
     } else if (step.step === "turn") {
       await Bun.sleep(1);
     } else if (step.step === "alloc") {
