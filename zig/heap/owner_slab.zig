@@ -127,7 +127,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         stride: u32,
         /// First slot of what was taken from the queue and not yet worked off.
         pending: u32,
-        /// Steps after which that chain must have ended.
+        /// Slots that chain must still have.
         pending_left: u32,
         segment_shift: u32,
         /// 1: there is one segment, and never another.
@@ -633,13 +633,18 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 // sequence; else the links, or what was written to the slots, could be missing.
                 seen = self.head.cmpxchg(seen, empty, .acquire, .monotonic, .slab_take) orelse {
                     self.pending = seen & index_mask;
-                    self.pending_left = self.carved;
+                    self.pending_left = self.lengthOf(self.pending);
                     self.takes +%= 1;
                     if (ds.fault("owner-drain-at-once")) self.collect(std.math.maxInt(u32));
                     return true;
                 };
             }
             return false;
+        }
+
+        /// Slots in a chain that was taken: its head says how many there were with it.
+        fn lengthOf(self: *const Self, index: u32) u32 {
+            return if (index >= self.carved) 0 else @min(self.links[index].depth.load(.monotonic, .slab_length), self.carved);
         }
 
         inline fn nextTag(head: u32) u32 {
@@ -659,6 +664,8 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 }
                 self.pending_left -= 1;
                 self.pending = self.links[index].next.load(.monotonic, .slab_walk);
+                // A link that skips some: the search will find them.
+                if (self.pending == none_index and self.pending_left != 0) _ = self.wrongEntry();
                 const word = self.states[index].load(.monotonic, .slab_state);
                 if (word & phase_mask != phase_claimed) {
                     _ = self.wrongEntry();
@@ -726,7 +733,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             const last = self.head.swap(closed_index, .acquire, .slab_close) & index_mask;
             if (last >= special_index) return;
             self.pending = last;
-            self.pending_left = self.carved;
+            self.pending_left = self.lengthOf(last);
             self.collect(std.math.maxInt(u32));
         }
 

@@ -340,6 +340,20 @@ test "a damaged link costs no other slot, and a circle ends" {
     }
 }
 
+test "a damaged link that leaves slots out is noticed, and they are found" {
+    var house: House = undefined;
+    try house.init(.{ .slot_bytes = 8, .capacity = 64 });
+    const numbers = try slots(&house, 64);
+    for (numbers) |number| _ = house.slab.freeRemote(number);
+    // 50 leads on to 20: the chain ends as it should, 29 slots earlier.
+    house.slab.links[50].next.raw = 20;
+    var got: u32 = 0;
+    while (house.slab.alloc(null)) |_| got += 1;
+    try testing.expectEqual(64, got);
+    try testing.expectEqual(1, house.slab.corruptionEvents());
+    try house.deinit();
+}
+
 test "a link or an entry that leads to a live slot does not hand it out again" {
     var house: House = undefined;
     try house.init(.{ .slot_bytes = 8, .capacity = 8 });

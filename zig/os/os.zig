@@ -1,10 +1,10 @@
 //! The floor of the operating system: every primitive that differs by system, and nothing else.
 //!
 //! An implementation is a namespace type (a file) with the functions that `check` lists.
-//! `linux.zig` is the real one, `macos.zig` has base pages only, `windows.zig` and `wasm.zig`
-//! answer `Errno.unsupported`, and `fake.zig` is a deterministic one for tests, which refuses calls
-//! on demand and proves that every page came back. Code above this floor is written as `fn
-//! Pool(comptime Os: type) type` and gets `os.Native` or `os.fake`.
+//! `linux.zig` is the real one, `macos.zig` has base pages only, `unsupported.zig` (Windows and
+//! WebAssembly) answers `Errno.unsupported`, and `fake.zig` is a deterministic one for tests, which
+//! refuses calls on demand and proves that every page came back. Code above this floor is written as
+//! `fn Pool(comptime Os: type) type` and gets `os.Native` or `os.fake`.
 //!
 //! Errors are numbers: 0 is success, anything else the system's errno as a `u16`. There are no
 //! error sets here, because the number itself goes up to the user. Sizes are bytes; addresses and
@@ -50,10 +50,10 @@ const builtin = @import("builtin");
 pub const fake = @import("fake.zig");
 
 /// The implementation for the system that is compiled for.
-pub const Native = if (builtin.cpu.arch.isWasm()) @import("wasm.zig") else switch (builtin.os.tag) {
+pub const Native = if (builtin.cpu.arch.isWasm()) @import("unsupported.zig") else switch (builtin.os.tag) {
     .linux => @import("linux.zig"),
     .macos => @import("macos.zig"),
-    .windows => @import("windows.zig"),
+    .windows => @import("unsupported.zig"),
     else => @compileError("holdfast knows Linux, macOS, Windows and WebAssembly"),
 };
 

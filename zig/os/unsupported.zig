@@ -1,15 +1,17 @@
-//! The WebAssembly floor: there is no system, so every primitive answers `Errno.unsupported`.
+//! The floor where there is nothing to stand on: every primitive answers `Errno.unsupported`.
 //!
-//! The heap inside one growing linear memory (`heap/small_heap.zig`) gets its backend from its
-//! caller and never asks here; this file lets the code that both builds share compile. There is one
-//! thread, no clock and no randomness: `nowNs` stands still and `random` counts.
-//! When NOT to use it: as a stand-in in tests; that is `fake.zig`.
+//! For Windows, so that the library builds and a program gets one clear UNSUPPORTED at its first
+//! allocation instead of a failed load. For WebAssembly, so that the code which both builds share
+//! compiles: the heap inside one growing memory gets its backend from its caller and never asks here.
+//! Nothing is mapped, ever; no thread is started. There is no clock and no randomness either, since
+//! without memory nothing above asks for them: `nowNs` stands still and `random` counts. Any thread.
 
+const builtin = @import("builtin");
 const os = @import("os.zig");
 const unsupported = os.Errno.unsupported;
 
 pub fn pageBytes() usize {
-    return 65536;
+    return if (builtin.cpu.arch.isWasm()) 65536 else 4096;
 }
 
 pub fn reserve(bytes: usize, alignment: usize, errno: *u16) ?[*]u8 {
