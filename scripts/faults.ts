@@ -33,7 +33,7 @@ function partOf(file: string): string {
   if (/^heap\.small/.test(file)) return "small-";
   if (/^heap\.reclaiming/.test(file)) return "reclaiming-";
   if (/^(heap|engine)\.owner/.test(file)) return "owner-";
-  if (/memfd|file/.test(file)) return "file-";
+  if (/^heap\.shared_pool/.test(file)) return "file-";
   return file.startsWith("engine.layered") ? "layered-" : "";
 }
 
