@@ -250,7 +250,7 @@ class HandleObject implements Disposable {
     return this.#byteLength;
   }
 
-  /** Bytes that can be had without moving: whole pages. */
+  /** Bytes that can be had without moving: whole pages, or the slot of a small lease. */
   get capacity(): number {
     this.#describe("Handle.capacity");
     return block[BLOCK_CAPACITY] as number;
@@ -334,7 +334,10 @@ class HandleObject implements Disposable {
     return kind === Pages.hugetlb ? "hugetlb" : kind === Pages.thp ? "thp" : "base";
   }
 
-  /** Locks the pages in RAM; LOCK_LIMIT if the system does not allow it. */
+  /**
+   * Locks the pages in RAM; LOCK_LIMIT if the system does not allow it, UNSUPPORTED for a lease that
+   * shares its pages with others (a small one: ask for `lock` when it is allocated).
+   */
   lock(): void {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.lock", this.lock);
