@@ -45,7 +45,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "misaligned",
-    title: "6: regions are not aligned to huge pages",
+    title: "6: regions lie wherever the system happens to put them",
     test: "a region lies at a multiple of its class",
   },
   {

@@ -807,7 +807,7 @@ pub fn LargePool(comptime Table: type) type {
                 else if (want.kind == .hugetlb)
                     Os.mapHuge(each, &errno)
                 else
-                    Os.reserve(each * count, if (ds.fault("misaligned")) Os.pageBytes() else @min(each, align_max), &errno);
+                    Os.reserve(each * count, if (ds.fault("misaligned")) regions.unit_bytes else @min(each, align_max), &errno);
                 if (mapped) |ptr| break ptr;
                 _ = self.refusals.fetchAdd(1, .monotonic, .count);
                 if (count > 1 and !ds.fault("growth-stuck")) {
