@@ -163,6 +163,8 @@ fn check() void {
         if (state.raw & 3 == owner_slab.phase_free) free += 1;
     }
     expect(free == slab.top, "a free slot is in no list");
+    // A search may take in by its word what a chain brings later.
+    expect(slab.damaged == 0 or slab.searched != 0, "a whole chain was taken for a damaged one");
     for (holder, 0..) |who, index| {
         const word = slab.states[index].raw;
         if (who != nobody) {
