@@ -2,21 +2,13 @@
  * Each fault of the large pool's model, brought back by its switch, turns its own test red and no
  * other. At smoke size one fault, chosen at random; its name is printed.
  */
-import { ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand } from "../../scripts/toolchain.ts";
-import { faultsOf } from "../faults.ts";
+import { proveFaults } from "../fixtures/fault_proof.ts";
 
 export const name = "faults-1";
 export const issue = 2;
 export const title = "each fault that was designed out, brought back, turns exactly its test red";
 
-export async function run({ size, log }: ProofOptions): Promise<void> {
-  const faults = faultsOf("large_pool");
-  ok(faults.length > 0, "no fault is registered");
-  const one = faults[Math.floor(Math.random() * faults.length)]!;
-  const names = size === "full" ? faults.map((fault) => fault.name) : [one.name];
-  const { status, output } = await runCommand([process.execPath, "scripts/faults.ts", ...names]);
-  for (const line of output.trim().split("\n")) log(line);
-  ok(status === 0, output);
+export function run(options: ProofOptions): Promise<void> {
+  return proveFaults(["large_pool"], options);
 }

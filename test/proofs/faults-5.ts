@@ -3,22 +3,14 @@
  * other: small queues that never drain, a threshold that only rises, double frees that pass, and the
  * rest of its list. At smoke size one fault, chosen at random; its name is printed.
  */
-import { ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand } from "../../scripts/toolchain.ts";
-import { faultsOf } from "../faults.ts";
+import { proveFaults } from "../fixtures/fault_proof.ts";
 
 export const name = "faults-5";
 export const issue = 6;
 export const title =
   "each fault of the owner slab's model, brought back, turns exactly its test red";
 
-export async function run({ size, log }: ProofOptions): Promise<void> {
-  const faults = faultsOf("owner_slab");
-  ok(faults.length > 0, "no fault is registered");
-  const one = faults[Math.floor(Math.random() * faults.length)]!;
-  const names = size === "full" ? faults.map((fault) => fault.name) : [one.name];
-  const { status, output } = await runCommand([process.execPath, "scripts/faults.ts", ...names]);
-  for (const line of output.trim().split("\n")) log(line);
-  ok(status === 0, output);
+export function run(options: ProofOptions): Promise<void> {
+  return proveFaults(["owner_slab"], options);
 }
