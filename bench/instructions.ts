@@ -29,16 +29,17 @@ interface Path {
 const paths: Record<InstructionRow, readonly Path[]> = {
   I1: [{ work: "pool: pair, 2 MiB", face: "holdfast", load: "pairs", bytes: 2 << 20 }],
   I2: [
-    { work: "general: pair, 64 B", face: "holdfast_global", load: "pairs", bytes: 64 },
+    { work: "general: pair, 64 B", face: "holdfast_direct", load: "pairs", bytes: 64 },
+    { work: "general, by numbers: pair, 64 B", face: "holdfast_global", load: "pairs", bytes: 64 },
     { work: "general, linked in: pair, 64 B", face: "holdfast_linked", load: "pairs", bytes: 64 },
     {
       work: "general: 1,000 live of 64 B, random replaced",
-      face: "holdfast_global",
+      face: "holdfast_direct",
       load: "replace",
       bytes: 64,
       extra: "1000 2 0",
     },
-    { work: "general: pair, 16 KiB", face: "holdfast_global", load: "pairs", bytes: 16 << 10 },
+    { work: "general: pair, 16 KiB", face: "holdfast_direct", load: "pairs", bytes: 16 << 10 },
   ],
   I3: [
     { work: "reclaiming: pair, 64 B", face: "holdfast_reclaiming", load: "pairs", bytes: 64 },

@@ -97,13 +97,19 @@ export async function run(
 
 type Judge = (name: PeerName, best: PeerName | undefined) => number | undefined;
 
+/** What a line says of a face that is not the row's first. */
+const asides: Partial<Record<Face, string>> = {
+  holdfast_linked: ", linked in",
+  holdfast_global: ", by numbers",
+};
+
 /** One line per opponent, each against `ours`; `judge` says which of them decide. */
 export function lines(row: NativeRow, outcome: Outcome, ours: Face, judge: Judge): Comparison[] {
   const { work, samples, labels, left } = outcome;
   const own = samples.get(ours);
   if (!own) return [...theirsOnly(row, outcome), ...left];
   const best = bestOf(samples);
-  const name = ours.endsWith("linked") ? `${work.name}, linked in` : work.name;
+  const name = `${work.name}${asides[ours] ?? ""}`;
   const measured = opponentsOf(samples).map((peer) =>
     compare({
       row,
@@ -157,31 +163,32 @@ export function size(bytes: number): string {
   return bytes < mib ? `${bytes / kib} KiB` : `${bytes / mib} MiB`;
 }
 
-/** Through the library, which is what the rows judge, and linked in. */
-const generalFaces: readonly Face[] = ["holdfast_global", "holdfast_linked"];
+/** Through the library by a direct record, which is what rows judge, by numbers, and linked in. */
+const generalFaces: readonly Face[] = ["holdfast_direct", "holdfast_global", "holdfast_linked"];
 
-/** holdfast linked in against the best peer alone; all of them while there is no other face. */
-function linkedLines(row: ObjectRow, outcome: Outcome, target?: number): Comparison[] {
+/** A further face of holdfast against the best peer alone; all of them while there is no other face. */
+function besideLines(row: ObjectRow, outcome: Outcome, face: Face, target?: number): Comparison[] {
   const { samples } = outcome;
-  if (!samples.has("holdfast_linked")) return [];
+  if (!samples.has(face)) return [];
   const best = bestOf(samples);
   const shown = new Map(samples);
   for (const peer of opponentsOf(samples)) {
-    if (peer !== best && samples.has("holdfast_global")) shown.delete(peer);
+    if (peer !== best && samples.has("holdfast_direct")) shown.delete(peer);
   }
   const alone = { ...outcome, samples: shown, left: [] };
-  return lines(row, alone, "holdfast_linked", target ? againstBest(target) : () => undefined);
+  return lines(row, alone, face, target ? againstBest(target) : () => undefined);
 }
 
-/** N4: pairs, through the library and linked in; both are held to the best peer of each size. */
+/** N4: pairs, through the library by a direct record and linked in; both are held to the best peer of each size. */
 async function pairsRow(options: Options): Promise<Comparison[]> {
   const sizes = [16, 64, 256, 1024, 2 * kib, 4 * kib, 16 * kib, 64 * kib];
   const works = sizes.map((bytes) => ({ name: `pair, ${size(bytes)}`, load: "pairs", bytes }));
   const result: Comparison[] = [];
   for (const work of chosen(works, options, 2)) {
     for (const outcome of await run("N4", work, generalFaces, generalPeers, options)) {
-      result.push(...lines("N4", outcome, "holdfast_global", againstBest(targets.N4.library)));
-      result.push(...linkedLines("N4", outcome, targets.N4.linked));
+      result.push(...lines("N4", outcome, "holdfast_direct", againstBest(targets.N4.library)));
+      result.push(...besideLines("N4", outcome, "holdfast_linked", targets.N4.linked));
+      result.push(...besideLines("N4", outcome, "holdfast_global"));
     }
   }
   return result;
@@ -219,7 +226,9 @@ async function liveRow(options: Options): Promise<Comparison[]> {
     const target = judged.find((one) => one.work === work)?.target;
     for (const outcome of await run("N5", work, generalFaces, generalPeers, options)) {
       const judge = target === undefined ? against({}) : againstBest(target);
-      result.push(...lines("N5", outcome, "holdfast_global", judge), ...linkedLines("N5", outcome));
+      result.push(...lines("N5", outcome, "holdfast_direct", judge));
+      result.push(...besideLines("N5", outcome, "holdfast_linked"));
+      result.push(...besideLines("N5", outcome, "holdfast_global"));
     }
   }
   return result;
@@ -249,12 +258,12 @@ const shapes: Record<string, number> = {
 async function threadsRow(options: Options): Promise<Comparison[]> {
   const result: Comparison[] = [];
   const wanted = (name: string) => name.includes(options.work ?? "");
-  const face: Face = "holdfast_global";
+  const face: Face = "holdfast_direct";
   const remote: Work = { name: "64 B: A allocates 512, B frees", load: "handover512", bytes: 64 };
   if (wanted(remote.name)) {
     for (const outcome of await run("N6", remote, generalFaces, generalPeers, options)) {
       result.push(...lines("N6", outcome, face, againstBest(targets.N6.remote)));
-      result.push(...linkedLines("N6", outcome));
+      result.push(...besideLines("N6", outcome, "holdfast_linked"));
     }
   }
   if (wanted("2 threads")) {
@@ -274,7 +283,10 @@ async function threadsRow(options: Options): Promise<Comparison[]> {
     outcomes.push(...(await run("N6", work, generalFaces, generalPeers, options)));
   }
   for (const outcome of outcomes) {
-    result.push(...lines("N6", outcome, face, against({})), ...linkedLines("N6", outcome));
+    result.push(
+      ...lines("N6", outcome, face, against({})),
+      ...besideLines("N6", outcome, "holdfast_linked"),
+    );
     result.push(...peakLines(outcome, face));
   }
   result.push(...means(outcomes, face));

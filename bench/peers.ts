@@ -8,7 +8,9 @@ import type { RegistryPeer } from "./build.ts";
 import { buildHarness, buildPeer, findDebianLibrary } from "./build.ts";
 import { median, shuffled } from "./comparison.ts";
 
-export type Face = "holdfast" | `holdfast_${"global" | "linked" | "reclaiming" | "slab" | "lease"}`;
+export type Face =
+  | "holdfast"
+  | `holdfast_${"global" | "direct" | "linked" | "reclaiming" | "slab" | "lease"}`;
 /** Allocators that need no compiler of another language. */
 export const readyPeers = ["glibc", "smp", "jemalloc", "tcmalloc"] as const;
 export type PeerName = Face | (typeof readyPeers)[number] | RegistryPeer;
@@ -42,6 +44,7 @@ export function findPeer(name: PeerName): Source {
   switch (name) {
     case "holdfast":
     case "holdfast_global":
+    case "holdfast_direct":
     case "holdfast_linked":
     case "holdfast_reclaiming":
     case "holdfast_slab":

@@ -29,7 +29,7 @@ const regionPeers: readonly PeerName[] = [
 const mib = 1 << 20;
 
 export async function workloadRow(row: WorkloadRow, options: Options): Promise<Comparison[]> {
-  const face: Face = row === "W5" ? "holdfast" : "holdfast_global";
+  const face: Face = row === "W5" ? "holdfast" : "holdfast_direct";
   const works = worksOf(row, options).filter((work) => work.name.includes(options.work ?? ""));
   const result: Comparison[] = [];
   for (const work of options.smoke ? works.slice(0, 2) : works) {

@@ -1003,6 +1003,23 @@ hf_status_t hf_global_free(uint32_t thread, uint32_t pool, void *address);
  * old memory is as it was and still the caller's. A null `address` allocates. */
 void *hf_global_realloc(uint32_t thread, uint32_t pool, void *address, size_t bytes, size_t alignment);
 
+/* The calling thread's own way into a global allocator, for the three calls below, which other threads
+ * must not make with it. Null: not attached, or no open global allocator. The address stays readable as
+ * long as the process: after a close, the thread's end or a fork the calls refuse, until that thread
+ * index uses an allocator that has taken the closed one's place. */
+void *hf_global_direct(uint32_t thread, uint32_t pool);
+
+/* As `global_alloc` at the usual alignment, and quicker. `direct` is not null. The memory may be given
+ * back by any of the ways, on any thread. */
+void *hf_global_take(void *direct, size_t bytes);
+
+/* As `global_take`, at a multiple of `alignment`, a power of two (0: 16). */
+void *hf_global_take_aligned(void *direct, size_t bytes, size_t alignment);
+
+/* As `global_free`, and quicker, for memory of any thread; null is ok. `direct` is not null. FOREIGN,
+ * DOUBLE_FREE, CLOSED, FORKED. */
+hf_status_t hf_global_give(void *direct, void *address);
+
 /* Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread. */
 size_t hf_global_size(uint32_t pool, void *address);
 

@@ -49,6 +49,10 @@ typedef hf_status_t pool_stats_function(uint32_t, hf_pool_stats_t *);
 typedef hf_status_t self_test_function(void);
 typedef void *region_alloc_function(uint32_t, uint32_t, size_t, size_t *);
 typedef hf_status_t region_free_function(uint32_t, uint32_t, void *);
+typedef void *direct_function(uint32_t, uint32_t);
+typedef void *take_function(void *, size_t);
+typedef void *take_aligned_function(void *, size_t, size_t);
+typedef hf_status_t give_function(void *, void *);
 
 /* The types above are those of the header, or this does not compile. */
 static number_function *const same_1 = 0 ? hf_fingerprint : 0;
@@ -59,6 +63,10 @@ static pool_stats_function *const same_5 = 0 ? hf_pool_stats : 0;
 static self_test_function *const same_6 = 0 ? hf_self_test : 0;
 static region_alloc_function *const same_7 = 0 ? hf_region_alloc : 0;
 static region_free_function *const same_8 = 0 ? hf_region_free : 0;
+static direct_function *const same_9 = 0 ? hf_global_direct : 0;
+static take_function *const same_10 = 0 ? hf_global_take : 0;
+static take_aligned_function *const same_11 = 0 ? hf_global_take_aligned : 0;
+static give_function *const same_12 = 0 ? hf_global_give : 0;
 
 static void show_layouts(void) {
   SHOW_SIZE(hf_pool_options_t);
@@ -125,16 +133,50 @@ static void use_memory(void) {
   check(hf_region_free_function(thread, pool, region) == HF_STATUS_OK, "hf_region_free");
 }
 
+static void use_objects(void) {
+  TAKE(number_function *, hf_thread_attach);
+  TAKE(pool_function *, hf_global_shared);
+  TAKE(direct_function *, hf_global_direct);
+  TAKE(take_function *, hf_global_take);
+  TAKE(take_aligned_function *, hf_global_take_aligned);
+  TAKE(give_function *, hf_global_give);
+  uint32_t thread = (uint32_t)hf_thread_attach_function();
+  void *direct = hf_global_direct_function(thread, hf_global_shared_function());
+  check(direct != NULL, "hf_global_direct");
+  check(hf_global_direct_function(thread, 0) == NULL, "hf_global_direct of no allocator");
+
+  unsigned char *objects[1000];
+  for (size_t i = 0; i < 1000; i++) {
+    objects[i] = hf_global_take_function(direct, 16 + i);
+    check(objects[i] != NULL && (uintptr_t)objects[i] % 16 == 0, "hf_global_take");
+    memset(objects[i], (int)(i & 255), 16 + i);
+  }
+  for (size_t i = 0; i < 1000; i++) {
+    check(objects[i][0] == (i & 255) && objects[i][15 + i] == (i & 255), "objects lie apart");
+    check(hf_global_give_function(direct, objects[i] + 1) == HF_STATUS_FOREIGN, "an interior free");
+    check(hf_global_give_function(direct, objects[i]) == HF_STATUS_OK, "hf_global_give");
+    check(hf_global_give_function(direct, objects[i]) == HF_STATUS_DOUBLE_FREE, "given twice");
+  }
+  void *page = hf_global_take_aligned_function(direct, 100, 4096);
+  check(page != NULL && (uintptr_t)page % 4096 == 0, "hf_global_take_aligned");
+  check(hf_global_give_function(direct, page) == HF_STATUS_OK, "an aligned object");
+  check(hf_global_give_function(direct, &page) == HF_STATUS_FOREIGN, "a foreign free");
+  check(hf_global_give_function(direct, NULL) == HF_STATUS_OK, "null");
+  check(hf_global_take_function(direct, 0) == NULL, "no bytes");
+}
+
 int main(int count, char **arguments) {
   if (count != 2) fail("usage: abi <library>");
   library = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
   if (!library) fail(dlerror());
   check(!same_1 && !same_2 && !same_3 && !same_4, "types");
   check(!same_5 && !same_6 && !same_7 && !same_8, "types");
+  check(!same_9 && !same_10 && !same_11 && !same_12, "types");
   TAKE(number_function *, hf_fingerprint);
   printf("fingerprint %.0f\n", hf_fingerprint_function());
   show_layouts();
   use_memory();
+  use_objects();
   TAKE(self_test_function *, hf_self_test);
   printf("self_test %" PRId32 "\n", hf_self_test_function());
   return 0;

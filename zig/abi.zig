@@ -433,6 +433,31 @@ pub fn global_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize
     return engine.instance.objectRealloc(.global, thread, pool, address, bytes, alignment);
 }
 
+/// The calling thread's own way into a global allocator, for the three calls below, which other threads
+/// must not make with it. Null: not attached, or no open global allocator. The address stays readable as
+/// long as the process: after a close, the thread's end or a fork the calls refuse, until that thread
+/// index uses an allocator that has taken the closed one's place.
+pub fn global_direct(thread: u32, pool: u32) callconv(.c) ?*anyopaque {
+    return engine.global_direct.of(thread, pool);
+}
+
+/// As `global_alloc` at the usual alignment, and quicker. `direct` is not null. The memory may be given
+/// back by any of the ways, on any thread.
+pub fn global_take(direct: ?*anyopaque, bytes: usize) callconv(.c) ?*anyopaque {
+    return engine.global_direct.take(direct, bytes);
+}
+
+/// As `global_take`, at a multiple of `alignment`, a power of two (0: 16).
+pub fn global_take_aligned(direct: ?*anyopaque, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
+    return engine.global_direct.takeAligned(direct, bytes, alignment);
+}
+
+/// As `global_free`, and quicker, for memory of any thread; null is ok. `direct` is not null. FOREIGN,
+/// DOUBLE_FREE, CLOSED, FORKED.
+pub fn global_give(direct: ?*anyopaque, address: ?*anyopaque) callconv(.c) Status {
+    return engine.global_direct.give(direct, address);
+}
+
 /// Usable bytes of memory of `global_alloc`; 0 if it is none. Any thread.
 pub fn global_size(pool: u32, address: ?*anyopaque) callconv(.c) usize {
     return engine.instance.objectSize(.global, pool, address);

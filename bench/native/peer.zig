@@ -103,6 +103,37 @@ pub const Layered = struct {
     }
 };
 
+/// holdfast's general allocator as native code has it: each thread keeps the address of its own record.
+pub const Direct = struct {
+    take: *const fn (?*anyopaque, usize) callconv(.c) ?*anyopaque,
+    give: *const fn (?*anyopaque, ?*anyopaque) callconv(.c) i32,
+    record: *const fn (u32, u32) callconv(.c) ?*anyopaque,
+    threads: Threads,
+    pool: u32,
+    thread: u32 = 0,
+    own: ?*anyopaque = null,
+
+    pub inline fn alloc(face: *const Direct, bytes: usize) ?*anyopaque {
+        return face.take(face.own, bytes);
+    }
+
+    /// As `Indexed.free`.
+    pub inline fn free(face: *const Direct, block: *anyopaque, _: usize) void {
+        _ = face.give(face.own, block);
+    }
+
+    pub fn forThread(face: *const Direct) !Direct {
+        var own = face.*;
+        own.thread = try face.threads.own();
+        own.own = face.record(own.thread, own.pool) orelse return error.ThreadRefused;
+        return own;
+    }
+
+    pub fn threadEnd(face: *const Direct) void {
+        _ = face.threads.detach(face.thread);
+    }
+};
+
 /// holdfast's leases as TypeScript drives them: a handle instead of an address.
 pub const Leased = struct {
     allocate: *const fn (u32, u32, f64, u32) callconv(.c) f64,
@@ -178,7 +209,7 @@ pub const Threads = struct {
 
 pub const Peer = struct {
     version: []const u8,
-    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, linked: linked.Face, leased: Leased, slots: Slots },
+    face: union(enum) { plain: Plain, indexed: Indexed, layered: Layered, direct: Direct, linked: linked.Face, leased: Leased, slots: Slots },
     extra: Extra = .{},
 };
 
@@ -195,6 +226,7 @@ pub const Extra = struct {
 pub const Kind = enum {
     holdfast,
     holdfast_global,
+    holdfast_direct,
     holdfast_linked,
     holdfast_reclaiming,
     holdfast_slab,
@@ -218,6 +250,7 @@ pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
     return switch (kind) {
         .holdfast => openHoldfast(try load(path)),
         .holdfast_global => openGlobal(try load(path)),
+        .holdfast_direct => openDirect(try load(path)),
         .holdfast_reclaiming => openReclaiming(try load(path)),
         .holdfast_lease => openLease(try load(path)),
         .holdfast_slab => openSlab(try load(path)),
@@ -310,9 +343,9 @@ fn openRegistry(library: Library) !Peer {
     const start = try symbol(library, *const fn () callconv(.c) c_int, "peer_start");
     if (start() != 1) return error.PeerRefused;
     const version = try symbol(library, *const fn () callconv(.c) [*:0]const u8, "peer_version");
-    const Direct = fn (c_int) callconv(.c) ?*const anyopaque;
+    const Address = fn (c_int) callconv(.c) ?*const anyopaque;
     // A library in C is called at its own addresses, past Rust's wrapper.
-    const direct: ?*const Direct = optional(library, *const Direct, "peer_direct");
+    const direct: ?*const Address = optional(library, *const Address, "peer_direct");
     return .{
         .version = std.mem.span(version()),
         .face = .{ .plain = if (direct) |address| .{
@@ -368,6 +401,21 @@ fn openGlobal(library: Library) !Peer {
     const Shared = fn () callconv(.c) u32;
     const shared = try face_of(library, *const Shared, "hf_global_shared");
     return openLayered(library, shared(), "hf_global_alloc", "hf_global_free", .{});
+}
+
+fn openDirect(library: Library) !Peer {
+    const shared = try face_of(library, *const fn () callconv(.c) u32, "hf_global_shared");
+    var face: Direct = .{
+        .take = try face_of(library, @FieldType(Direct, "take"), "hf_global_take"),
+        .give = try face_of(library, @FieldType(Direct, "give"), "hf_global_give"),
+        .record = try face_of(library, @FieldType(Direct, "record"), "hf_global_direct"),
+        .threads = try .of(library),
+        .pool = shared(),
+    };
+    face = try face.forThread();
+    const block = face.alloc(64) orelse return error.OutOfMemory;
+    if (face.give(face.own, block) != 0) return error.FreeRefused;
+    return .{ .version = "this checkout, direct", .face = .{ .direct = face } };
 }
 
 fn openReclaiming(library: Library) !Peer {

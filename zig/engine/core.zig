@@ -12,6 +12,7 @@ const owner_slabs = @import("owner_slabs.zig");
 const abi_words = @import("block.zig");
 const layer_file = @import("layer.zig");
 const layered_file = @import("layered.zig");
+const global_direct_file = @import("global_direct.zig");
 
 const Sync = ds.Real;
 const Status = types.Status;
@@ -77,6 +78,8 @@ pub fn Engine(comptime Os: type) type {
         latest: [*]Front = undefined,
         /// The layer that each thread used last without handles.
         objects: [*]ObjectFront = undefined,
+        /// The record of each thread and global allocator, by slot.
+        directs: [*]direct.Record = undefined,
         threads_top: Sync.Atomic(u32) = .init(0),
         threads_attached: Sync.Atomic(u32) = .init(0),
         shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
@@ -101,6 +104,7 @@ pub fn Engine(comptime Os: type) type {
         pub const Layer = layer_file.Layer(Pool);
         pub const LeaseRecord = Lease;
         pub const layered = layered_file.Layered(Self);
+        pub const direct = global_direct_file.GlobalDirect(Self);
         pub const pools_count = pools_max;
         pub const handles_count = handles_max;
         /// Slots of the pools that the process shares: the large pool and the global allocator.
@@ -116,7 +120,8 @@ pub fn Engine(comptime Os: type) type {
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
         /// Those of all threads and pools, and the latest of each thread.
         const fronts_count = heap.threads_max * pools_max;
-        const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front) + heap.threads_max * @sizeOf(ObjectFront);
+        const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front) + heap.threads_max * @sizeOf(ObjectFront) +
+            heap.threads_max * pools_max * @sizeOf(direct.Record);
         /// How long after its close a layer may still have a caller inside.
         const closing_ns = 200_000_000;
 
@@ -237,6 +242,7 @@ pub fn Engine(comptime Os: type) type {
             self.fronts = @ptrCast(@alignCast(fronts));
             self.latest = self.fronts + fronts_count;
             self.objects = @ptrCast(self.latest + heap.threads_max);
+            self.directs = @ptrCast(self.objects + heap.threads_max);
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
@@ -343,7 +349,10 @@ pub fn Engine(comptime Os: type) type {
                 pool.threadEnded(index);
             }
             self.handles.drain(&thread.handles);
-            for (0..pools_max) |slot| self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
+            for (0..pools_max) |slot| {
+                self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
+                direct.forget(self.directRecord(index, @intCast(slot)));
+            }
             self.latest[index].key.store(0, .monotonic, .warm);
             self.objects[index].key.store(0, .monotonic, .warm);
             thread.pointer.store(0, .monotonic, .thread_pointer);
@@ -428,7 +437,17 @@ pub fn Engine(comptime Os: type) type {
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
                 self.latest[thread].key.store(0, .monotonic, .warm);
                 self.objects[thread].key.store(0, .monotonic, .warm);
+                direct.forget(self.directRecord(@intCast(thread), @intCast(pool_slot)));
             }
+        }
+
+        pub inline fn directRecord(self: *Self, thread: u32, id: u32) *direct.Record {
+            return &self.directs[thread * pools_max + (id & (pools_max - 1))];
+        }
+
+        /// The index of the record's thread.
+        pub fn threadOf(self: *const Self, record: *const direct.Record) u32 {
+            return @intCast((@intFromPtr(record) - @intFromPtr(self.directs)) / @sizeOf(direct.Record) / pools_max);
         }
 
         pub fn ownerWord(self: *Self, index: u32) u32 {

@@ -84,6 +84,27 @@ pub fn slabDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
     instance.slabs.dropped(@intFromPtr(context));
 }
 
+/// The face of global allocators without numbers, for callers that keep a record's address.
+pub const global_direct = struct {
+    const Record = Native.direct.Record;
+
+    pub fn of(thread: u32, pool: u32) ?*anyopaque {
+        return @ptrCast(Native.direct.of(instance, thread, pool));
+    }
+
+    pub inline fn take(record: ?*anyopaque, bytes: usize) ?*anyopaque {
+        return Native.direct.takeCall(instance, @ptrCast(@alignCast(record)), bytes);
+    }
+
+    pub inline fn takeAligned(record: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
+        return Native.direct.takeAligned(instance, @ptrCast(@alignCast(record)), bytes, alignment);
+    }
+
+    pub inline fn give(record: ?*anyopaque, address: ?*anyopaque) Status {
+        return Native.direct.giveCall(instance, @ptrCast(@alignCast(record)), address);
+    }
+};
+
 /// The face without numbers, for C and Zig callers that keep the slab's own address.
 pub const direct = struct {
     pub fn slabOf(id: u32) ?*anyopaque {

@@ -166,7 +166,7 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// The background sleeps once nothing ages; whoever makes something age wakes it.
-        inline fn wakeToAge(self: *E, slot: *Slot) void {
+        pub inline fn wakeToAge(self: *E, slot: *Slot) void {
             if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return;
             if (slot.layer().ages()) self.sleeper.wake();
         }
@@ -451,7 +451,7 @@ pub fn Layered(comptime E: type) type {
         // ---- the face without handles
 
         /// The layer of the open slot of that number, if it is of that kind.
-        inline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
+        pub inline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
             const slot = &self.pools[id & (E.pools_count - 1)];
             if (slot.id.load(.monotonic, .pool_id) != id) return null;
             return switch (slot.layer()) {
@@ -471,28 +471,37 @@ pub fn Layered(comptime E: type) type {
         }
 
         fn remember(self: *E, comptime kind: Kind, thread: u32, id: u32) void {
+            if (kind == .global) {
+                _ = E.direct.of(self, thread, id);
+                return;
+            }
             const layer = layerOf(self, kind, id) orelse return;
             self.objects[thread].layer = layer;
             self.objects[thread].key.store(E.ObjectFront.keyOf(kind, id), .monotonic, .warm);
         }
 
         pub inline fn objectAlloc(self: *E, comptime kind: Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
-            if (warmLayer(self, kind, thread, id)) |layer| {
-                // The usual alignment; longer than a slot is the layer's slow way, not ours.
-                if (bytes != 0 and (alignment == 0 or alignment == align_default)) {
-                    // What has a fast way alone: then this function needs no frame.
-                    if (@hasDecl(L.Of(kind), "takeWarm")) {
-                        if (layer.takeWarm(thread, bytes)) |ptr| return @ptrCast(ptr);
-                    } else if (bytes <= L.Of(kind).bytes_max) {
-                        if (layer.alloc(thread, bytes, 0)) |ptr| return @ptrCast(ptr);
-                    }
+            // The usual alignment; longer than a slot is the layer's slow way, not ours.
+            const usual = alignment == 0 or alignment == align_default;
+            if (kind == .global) {
+                if (usual) if (warmRecord(self, thread, id)) |record| return E.direct.takeCall(self, record, bytes);
+            } else if (warmLayer(self, kind, thread, id)) |layer| {
+                if (usual and bytes != 0 and bytes <= L.Of(kind).bytes_max) {
+                    if (layer.alloc(thread, bytes, 0)) |ptr| return @ptrCast(ptr);
                 }
             }
             return objectAllocSlow(self, kind, thread, id, bytes, alignment);
         }
 
+        /// The record of the thread and a global allocator if it was used before.
+        inline fn warmRecord(self: *E, thread: u32, id: u32) ?*E.direct.Record {
+            if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
+            const record = self.directRecord(thread, id);
+            return if (record.id.load(.monotonic, .warm) == id and id != 0) record else null;
+        }
+
         /// Not the layer used last, aligned, longer than an object, or refused.
-        noinline fn objectAllocSlow(self: *E, comptime kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+        pub noinline fn objectAllocSlow(self: *E, comptime kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
             if (layerOf(self, kind, id) == null) return null;
@@ -511,14 +520,13 @@ pub fn Layered(comptime E: type) type {
         }
 
         pub inline fn objectFree(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
-            if (warmLayer(self, kind, thread, id)) |layer| if (address) |ptr| {
-                const given = if (@hasDecl(L.Of(kind), "giveWarm"))
-                    layer.giveWarm(thread, @ptrCast(ptr))
-                else if (layer.free(thread, @ptrCast(ptr))) true else |_| false;
-                if (given) {
+            if (kind == .global) {
+                if (warmRecord(self, thread, id)) |record| return E.direct.giveCall(self, record, address);
+            } else if (warmLayer(self, kind, thread, id)) |layer| if (address) |ptr| {
+                if (layer.free(thread, @ptrCast(ptr))) {
                     if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return .ok;
                     return woken(self, id);
-                }
+                } else |_| {}
             };
             return objectFreeSlow(self, kind, thread, id, address);
         }
@@ -529,7 +537,7 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// Not the layer used last, null, or refused: a refused free changes nothing and is asked again.
-        noinline fn objectFreeSlow(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+        pub noinline fn objectFreeSlow(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
             const ptr: [*]u8 = @ptrCast(address orelse return .ok);
             const layer = layerOf(self, kind, id) orelse return .closed;
             if (!self.isAttached(thread)) return if (self.isForked()) .forked else .foreign;

@@ -133,7 +133,7 @@ pub fn Global(comptime config: Config) type {
             bytes: u32,
         };
 
-        const Owner = struct {
+        pub const Owner = struct {
             rows: [classes_count]Row align(64),
             partial: [classes_count]?*Slab,
             mail: Mail align(64),
@@ -260,14 +260,19 @@ pub fn Global(comptime config: Config) type {
 
         /// `alloc` at the usual alignment if it is a matter of one word; null: ask `alloc`. For callers who
         /// have a slow way of their own and want no frame.
-        pub inline fn takeWarm(self: *Self, thread: u32, bytes: usize) ?[*]u8 {
-            if (bytes > slab_class.slot_bytes_max) return null;
-            const row = &self.owners[thread].rows[slab_class.class_of[(bytes + slab_class.slot_bytes_min - 1) / slab_class.slot_bytes_min]];
+        pub inline fn takeWarm(self: *Self, owner: *Owner, bytes: usize) ?[*]u8 {
+            if (bytes -% 1 >= slab_class.slot_bytes_max) return null;
+            const row = &owner.rows[slab_class.class_of[(bytes + slab_class.slot_bytes_min - 1) / slab_class.slot_bytes_min]];
             const word: *Sync.Atomic(u64) = @ptrFromInt(self.map.origin() +% row.word);
             const bits = word.load(.monotonic, .slab_take_load);
             if (bits == 0) return null;
             word.store(bits & (bits - 1), .monotonic, .slab_take);
             return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
+        }
+
+        /// What `takeWarm` wants, which a caller may keep.
+        pub inline fn ownerAt(self: *Self, thread: u32) *Owner {
+            return &self.owners[thread];
         }
 
         noinline fn allocSlow(self: *Self, thread: u32, class: u8) ?[*]u8 {
@@ -551,11 +556,11 @@ pub fn Global(comptime config: Config) type {
             }
         }
 
-        /// `free` if it is a matter of one word; false: nothing has changed, ask `free`.
-        pub inline fn giveWarm(self: *Self, thread: u32, ptr: [*]u8) bool {
-            const address = @intFromPtr(ptr);
+        /// `free` by the owner of that tag (its index and 1) if it is a matter of one word; false: nothing has
+        /// changed, ask `free`.
+        pub inline fn giveWarm(self: *Self, tag: u32, address: usize) bool {
             const slab: *Slab = @ptrFromInt(self.map.origin() +% self.map.find(address));
-            if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1 or slab.left == 1) return false;
+            if (slab.tag.load(.monotonic, .slab_tag_load) != tag or slab.left == 1) return false;
             const slot = slotOf(slab, address) catch return false;
             const word = slot / 64;
             const bit = @as(u64, 1) << @intCast(slot % 64);
