@@ -27,7 +27,15 @@ interface Path {
 }
 
 const paths: Record<InstructionRow, readonly Path[]> = {
-  I1: [{ work: "pool: pair, 2 MiB", face: "holdfast", load: "pairs", bytes: 2 << 20 }],
+  I1: [
+    { work: "pool: pair, 2 MiB", face: "holdfast", load: "pairs", bytes: 2 << 20 },
+    {
+      work: "pool, by numbers: pair, 2 MiB",
+      face: "holdfast_numbers",
+      load: "pairs",
+      bytes: 2 << 20,
+    },
+  ],
   I2: [
     { work: "general: pair, 64 B", face: "holdfast_direct", load: "pairs", bytes: 64 },
     { work: "general, by numbers: pair, 64 B", face: "holdfast_global", load: "pairs", bytes: 64 },

@@ -50,7 +50,8 @@ type TimedRow = keyof typeof timedRows;
 export async function timedRow(row: TimedRow, options: Options): Promise<Comparison[]> {
   const { load, work, sizes } = timedRows[row];
   const random = generator(options.seed);
-  const sources = [findPeer("holdfast"), ...sourcesFor(options, regionPeers)];
+  const own = [findPeer("holdfast"), findPeer("holdfast_numbers")];
+  const sources = [...own, ...sourcesFor(options, regionPeers)];
   const result: Comparison[] = [];
   for (const size of options.smoke ? sizes.slice(0, 1) : sizes) {
     const name = `${work}, ${size} MiB`;
@@ -68,7 +69,10 @@ export async function timedRow(row: TimedRow, options: Options): Promise<Compari
   return result;
 }
 
-/** N1 is judged against lgalloc, the others against whoever was best in this run. */
+/**
+ * N1 is judged against lgalloc, the others against whoever was best in this run. The face by numbers
+ * is shown beside that opponent.
+ */
 function judge(
   row: TimedRow,
   work: string,
@@ -77,7 +81,7 @@ function judge(
 ): Comparison[] {
   const ours = samples.get("holdfast") ?? [];
   const lines = peers
-    .filter((peer) => peer.name !== "holdfast")
+    .filter((peer) => !peer.name.startsWith("holdfast"))
     .map((peer) => ({
       name: peer.name,
       measured: { row, work, against: peer.label, ours, theirs: samples.get(peer.name) ?? [] },
@@ -86,8 +90,11 @@ function judge(
     row === "N1"
       ? { line: lines.find((line) => line.name === "lgalloc"), target: targets.N1.lgalloc }
       : { line: best(lines), target: targets[row].best };
-  return lines.map((line) =>
-    compare({ ...line.measured, ...(line === judged.line ? { target: judged.target } : {}) }),
+  const beside = { work: `${work}, by numbers`, ours: samples.get("holdfast_numbers") ?? [] };
+  return lines.flatMap(({ measured }) =>
+    measured === judged.line?.measured
+      ? [compare({ ...measured, target: judged.target }), compare({ ...measured, ...beside })]
+      : [compare(measured)],
   );
 }
 

@@ -10,7 +10,7 @@ import { median, shuffled } from "./comparison.ts";
 
 export type Face =
   | "holdfast"
-  | `holdfast_${"global" | "direct" | "linked" | "reclaiming" | "slab" | "lease"}`;
+  | `holdfast_${"numbers" | "global" | "direct" | "linked" | "reclaiming" | "slab" | "lease"}`;
 /** Allocators that need no compiler of another language. */
 export const readyPeers = ["glibc", "smp", "jemalloc", "tcmalloc"] as const;
 export type PeerName = Face | (typeof readyPeers)[number] | RegistryPeer;
@@ -43,6 +43,7 @@ const environment = { ...process.env, GLIBC_TUNABLES: "glibc.rtld.optional_stati
 export function findPeer(name: PeerName): Source {
   switch (name) {
     case "holdfast":
+    case "holdfast_numbers":
     case "holdfast_global":
     case "holdfast_direct":
     case "holdfast_linked":

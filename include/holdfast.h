@@ -965,6 +965,20 @@ void *hf_region_alloc(uint32_t thread, uint32_t pool, size_t bytes, size_t *capa
  * FOREIGN: no region of this pool starts there. DOUBLE_FREE: it is free already. */
 hf_status_t hf_region_free(uint32_t thread, uint32_t pool, void *address);
 
+/* The calling thread's own way into a pool, for the two calls below, which other threads must not make
+ * with it. Null: not attached, or no open pool. The address stays readable as long as the process: after
+ * a close, the thread's end or a fork the calls refuse, until that thread index uses a pool that has
+ * taken the closed one's place. */
+void *hf_large_direct(uint32_t thread, uint32_t pool);
+
+/* As `region_alloc`, and quicker. `direct` is not null. The region may be given back by either way, on
+ * any thread. */
+void *hf_large_take(void *direct, size_t bytes);
+
+/* As `region_free`, and quicker, for regions of any thread; null is ok. `direct` is not null. FOREIGN,
+ * DOUBLE_FREE, CLOSED, FORKED. */
+hf_status_t hf_large_give(void *direct, void *address);
+
 /* Makes a global allocator: a pool whose small requests are objects of slabs and pages of a buddy.
  * Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
  * LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it. */

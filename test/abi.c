@@ -67,6 +67,9 @@ static direct_function *const same_9 = 0 ? hf_global_direct : 0;
 static take_function *const same_10 = 0 ? hf_global_take : 0;
 static take_aligned_function *const same_11 = 0 ? hf_global_take_aligned : 0;
 static give_function *const same_12 = 0 ? hf_global_give : 0;
+static direct_function *const same_13 = 0 ? hf_large_direct : 0;
+static take_function *const same_14 = 0 ? hf_large_take : 0;
+static give_function *const same_15 = 0 ? hf_large_give : 0;
 
 static void show_layouts(void) {
   SHOW_SIZE(hf_pool_options_t);
@@ -131,6 +134,23 @@ static void use_memory(void) {
   check(region != NULL && capacity >= 3u << 20, "hf_region_alloc");
   memset(region, 1, capacity);
   check(hf_region_free_function(thread, pool, region) == HF_STATUS_OK, "hf_region_free");
+
+  TAKE(direct_function *, hf_large_direct);
+  TAKE(take_function *, hf_large_take);
+  TAKE(give_function *, hf_large_give);
+  void *direct = hf_large_direct_function(thread, pool);
+  check(direct != NULL, "hf_large_direct");
+  check(hf_large_direct_function(thread, 0) == NULL, "hf_large_direct of no pool");
+  for (int i = 0; i < 3; i++) {
+    unsigned char *own = hf_large_take_function(direct, 3u << 20);
+    check(own != NULL && (uintptr_t)own % (2u << 20) == 0, "hf_large_take");
+    memset(own, i, 3u << 20);
+    check(hf_large_give_function(direct, own + 4096) == HF_STATUS_FOREIGN, "an interior free");
+    check(hf_large_give_function(direct, own) == HF_STATUS_OK, "hf_large_give");
+    check(hf_large_give_function(direct, own) == HF_STATUS_DOUBLE_FREE, "given twice");
+  }
+  check(hf_large_take_function(direct, 0) == NULL, "no bytes");
+  check(hf_large_give_function(direct, NULL) == HF_STATUS_OK, "null");
 }
 
 static void use_objects(void) {
@@ -172,6 +192,7 @@ int main(int count, char **arguments) {
   check(!same_1 && !same_2 && !same_3 && !same_4, "types");
   check(!same_5 && !same_6 && !same_7 && !same_8, "types");
   check(!same_9 && !same_10 && !same_11 && !same_12, "types");
+  check(!same_13 && !same_14 && !same_15, "types");
   TAKE(number_function *, hf_fingerprint);
   printf("fingerprint %.0f\n", hf_fingerprint_function());
   show_layouts();

@@ -374,6 +374,26 @@ pub fn region_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) St
     return engine.instance.regionFree(thread, pool, address);
 }
 
+/// The calling thread's own way into a pool, for the two calls below, which other threads must not make
+/// with it. Null: not attached, or no open pool. The address stays readable as long as the process: after
+/// a close, the thread's end or a fork the calls refuse, until that thread index uses a pool that has
+/// taken the closed one's place.
+pub fn large_direct(thread: u32, pool: u32) callconv(.c) ?*anyopaque {
+    return engine.large_direct.of(thread, pool);
+}
+
+/// As `region_alloc`, and quicker. `direct` is not null. The region may be given back by either way, on
+/// any thread.
+pub fn large_take(direct: ?*anyopaque, bytes: usize) callconv(.c) ?*anyopaque {
+    return engine.large_direct.take(direct, bytes);
+}
+
+/// As `region_free`, and quicker, for regions of any thread; null is ok. `direct` is not null. FOREIGN,
+/// DOUBLE_FREE, CLOSED, FORKED.
+pub fn large_give(direct: ?*anyopaque, address: ?*anyopaque) callconv(.c) Status {
+    return engine.large_direct.give(direct, address);
+}
+
 /// Makes a global allocator: a pool whose small requests are objects of slabs and pages of a buddy.
 /// Calls that take a pool's number serve it too. Answers its number or a Status: INVALID_ARGUMENT,
 /// LIMIT (pools), OUT_OF_MEMORY. Any attached thread may use it.

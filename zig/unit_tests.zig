@@ -52,6 +52,7 @@ comptime {
     // Floor 4
     _ = @import("engine/discovery.zig");
     _ = @import("engine/global_direct_test.zig");
+    _ = @import("engine/large_direct_test.zig");
     _ = @import("engine/layered_test.zig");
     _ = @import("engine/owner_slabs_test.zig");
     _ = @import("engine/region_face_test.zig");

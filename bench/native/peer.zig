@@ -103,7 +103,7 @@ pub const Layered = struct {
     }
 };
 
-/// holdfast's general allocator as native code has it: each thread keeps the address of its own record.
+/// holdfast as native code has it: each thread keeps the address of its own record.
 pub const Direct = struct {
     take: *const fn (?*anyopaque, usize) callconv(.c) ?*anyopaque,
     give: *const fn (?*anyopaque, ?*anyopaque) callconv(.c) i32,
@@ -225,6 +225,7 @@ pub const Extra = struct {
 
 pub const Kind = enum {
     holdfast,
+    holdfast_numbers,
     holdfast_global,
     holdfast_direct,
     holdfast_linked,
@@ -249,6 +250,7 @@ pub const Kind = enum {
 pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
     return switch (kind) {
         .holdfast => openHoldfast(try load(path)),
+        .holdfast_numbers => openNumbers(try load(path)),
         .holdfast_global => openGlobal(try load(path)),
         .holdfast_direct => openDirect(try load(path)),
         .holdfast_reclaiming => openReclaiming(try load(path)),
@@ -385,6 +387,10 @@ fn plain(library: Library, alloc: [*:0]const u8, free: [*:0]const u8) !Plain {
 }
 
 fn openHoldfast(library: Library) !Peer {
+    return openRecord(library, "hf_pool_shared", "hf_large", 2 << 20);
+}
+
+fn openNumbers(library: Library) !Peer {
     const face: Indexed = .{
         .region_alloc = try symbol(library, @FieldType(Indexed, "region_alloc"), "hf_region_alloc"),
         .region_free = try symbol(library, @FieldType(Indexed, "region_free"), "hf_region_free"),
@@ -394,7 +400,7 @@ fn openHoldfast(library: Library) !Peer {
     const own = try face.forThread();
     const block = own.alloc(2 << 20) orelse return error.OutOfMemory;
     if (own.region_free(own.thread, own.pool, block) != 0) return error.FreeRefused;
-    return .{ .version = "this checkout", .face = .{ .indexed = own } };
+    return .{ .version = "this checkout, by numbers", .face = .{ .indexed = own } };
 }
 
 fn openGlobal(library: Library) !Peer {
@@ -404,16 +410,21 @@ fn openGlobal(library: Library) !Peer {
 }
 
 fn openDirect(library: Library) !Peer {
-    const shared = try face_of(library, *const fn () callconv(.c) u32, "hf_global_shared");
+    return openRecord(library, "hf_global_shared", "hf_global", 64);
+}
+
+/// The direct face of the allocator that `shared` names; `first` bytes are allocated and freed.
+fn openRecord(library: Library, shared: [*:0]const u8, comptime noun: []const u8, first: usize) !Peer {
+    const pool = try face_of(library, *const fn () callconv(.c) u32, shared);
     var face: Direct = .{
-        .take = try face_of(library, @FieldType(Direct, "take"), "hf_global_take"),
-        .give = try face_of(library, @FieldType(Direct, "give"), "hf_global_give"),
-        .record = try face_of(library, @FieldType(Direct, "record"), "hf_global_direct"),
+        .take = try face_of(library, @FieldType(Direct, "take"), noun ++ "_take"),
+        .give = try face_of(library, @FieldType(Direct, "give"), noun ++ "_give"),
+        .record = try face_of(library, @FieldType(Direct, "record"), noun ++ "_direct"),
         .threads = try .of(library),
-        .pool = shared(),
+        .pool = pool(),
     };
     face = try face.forThread();
-    const block = face.alloc(64) orelse return error.OutOfMemory;
+    const block = face.alloc(first) orelse return error.OutOfMemory;
     if (face.give(face.own, block) != 0) return error.FreeRefused;
     return .{ .version = "this checkout, direct", .face = .{ .direct = face } };
 }

@@ -10,11 +10,15 @@
 //! Invariant: owner and thief are never inside together, and each sees all that the one before it
 //! wrote.
 //!
+//! Whoever has a reason to send the owner to its slow path bars it: `tryEnterWarm` then fails until the
+//! owner is admitted again. That costs the owner nothing, since the gate is the word that thieves mark.
+//!
 //! Cost: owner 2 stores and 1 load (about 1 ns); thief one compare-and-swap and one membarrier
 //! (about 1 µs, more with many cores). Where the kernel has no membarrier, both sides use a full
-//! fence. Eight bytes.
+//! fence. Eight bytes;
+//! zeros are a lock whose owner is barred.
 //!
-//! Threads: tryEnter and leave: the owner only. trySteal and endSteal: any thread.
+//! Threads: tryEnter, tryEnterWarm, admit and leave: the owner only. The rest: any thread.
 //!
 //! Not a general lock: nobody can wait for it, and two owners would not see each other.
 
@@ -28,10 +32,12 @@ pub fn OwnerLock(comptime Sync: type) type {
     return struct {
         /// Owner is inside (or about to look).
         busy: Sync.Atomic(u32) = .init(0),
-        /// A thief is inside (or about to look).
-        thief: Sync.Atomic(u32) = .init(0),
+        /// Whether warm owners are admitted, and whether a thief is inside (or about to look).
+        gate: Sync.Atomic(u32) = .init(admitted),
 
         const Lock = @This();
+        const admitted: u32 = 1;
+        const thief: u32 = 2;
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
@@ -40,20 +46,22 @@ pub fn OwnerLock(comptime Sync: type) type {
 
         /// False: a thief is inside; use the shared path. Owner only.
         pub inline fn tryEnter(lock: *Lock) bool {
-            return lock.enter(Sync.lightFence);
+            return lock.enter(.any);
         }
 
-        /// `tryEnter` for an owner who knows that thieves have a process-wide barrier.
+        /// `tryEnter` for an owner who knows that thieves have a process-wide barrier. Not admitted to
+        /// one who is barred, nor where the lock is all zeros.
         pub inline fn tryEnterWarm(lock: *Lock) bool {
-            return lock.enter(Sync.warmFence);
+            return lock.enter(.warm);
         }
 
-        inline fn enter(lock: *Lock, comptime fence: anytype) bool {
+        inline fn enter(lock: *Lock, comptime way: enum { any, warm }) bool {
             lock.busy.store(1, .monotonic, .owner_busy);
             // Keeps the store before the load; pairs with heavyFence in trySteal.
-            fence();
+            if (way == .warm) Sync.warmFence() else Sync.lightFence();
             // Acquire: pairs with the release in endSteal, to see what the last thief changed.
-            if (lock.thief.load(.acquire, .owner_look) != 0) {
+            const seen = lock.gate.load(.acquire, .owner_look);
+            if (if (way == .warm) seen != admitted else seen & thief != 0) {
                 @branchHint(.unlikely);
                 // Release, though nothing was done inside this time: a thief that reads this zero
                 // must still see what the owner wrote before its last leave.
@@ -73,8 +81,9 @@ pub fn OwnerLock(comptime Sync: type) type {
         /// thief is inside, or the owner did not leave in time.
         pub fn trySteal(lock: *Lock) bool {
             // Acquire: pairs with the release of the previous thief's endSteal.
-            if (lock.thief.cmpxchg(0, 1, .acquire, .monotonic, .thief_claim) != null) return false;
-            // After this either the owner sees thief == 1, or we see its busy == 1.
+            const seen = lock.gate.load(.monotonic, .thief_see) & ~thief;
+            if (lock.gate.cmpxchg(seen, seen | thief, .acquire, .monotonic, .thief_claim) != null) return false;
+            // After this either the owner sees the mark, or we see its busy == 1.
             Sync.heavyFence();
             for (0..looks_max) |_| {
                 // Acquire: pairs with the releases in leave and tryEnter.
@@ -88,7 +97,22 @@ pub fn OwnerLock(comptime Sync: type) type {
         /// After a trySteal that returned true.
         pub fn endSteal(lock: *Lock) void {
             // Release: pairs with the acquires of the owner's look and the next thief's claim.
-            lock.thief.store(0, .release, .thief_leave);
+            _ = lock.gate.fetchAnd(~thief, .release, .thief_leave);
+        }
+
+        /// From now on warm owners are turned away, but for one who has just looked. Any thread.
+        pub fn bar(lock: *Lock) void {
+            _ = lock.gate.fetchAnd(~admitted, .monotonic, .gate);
+        }
+
+        /// The end of `bar`. Owner only, who sees to it that there is no reason left.
+        pub fn admit(lock: *Lock) void {
+            _ = lock.gate.fetchOr(admitted, .monotonic, .gate);
+        }
+
+        /// Whether warm owners are admitted. A hint.
+        pub inline fn admits(lock: *const Lock) bool {
+            return lock.gate.load(.monotonic, .gate) & admitted != 0;
         }
     };
 }
@@ -106,5 +130,25 @@ test "owner and thief keep each other out" {
     try testing.expect(!lock.tryEnter());
     lock.endSteal();
     try testing.expect(lock.tryEnter());
+    lock.leave();
+}
+
+test "a barred owner is turned away on its warm way alone, thieves or not" {
+    var lock: OwnerLock(Real) = .{};
+    lock.bar();
+    try testing.expect(!lock.tryEnterWarm());
+    try testing.expect(lock.tryEnter());
+    lock.leave();
+    try testing.expect(lock.trySteal());
+    try testing.expect(!lock.trySteal());
+    lock.endSteal();
+    try testing.expect(!lock.tryEnterWarm() and !lock.admits());
+    lock.admit();
+    try testing.expect(lock.trySteal());
+    lock.bar();
+    lock.admit();
+    try testing.expect(!lock.tryEnterWarm());
+    lock.endSteal();
+    try testing.expect(lock.tryEnterWarm());
     lock.leave();
 }

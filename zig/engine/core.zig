@@ -13,6 +13,7 @@ const abi_words = @import("block.zig");
 const layer_file = @import("layer.zig");
 const layered_file = @import("layered.zig");
 const global_direct_file = @import("global_direct.zig");
+const region_face_file = @import("region_face.zig");
 
 const Sync = ds.Real;
 const Status = types.Status;
@@ -105,6 +106,7 @@ pub fn Engine(comptime Os: type) type {
         pub const LeaseRecord = Lease;
         pub const layered = layered_file.Layered(Self);
         pub const direct = global_direct_file.GlobalDirect(Self);
+        pub const region_face = region_face_file.RegionFace(Self);
         pub const pools_count = pools_max;
         pub const handles_count = handles_max;
         /// Slots of the pools that the process shares: the large pool and the global allocator.
@@ -405,7 +407,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// `warmCache` for the pool that the thread used last by address, where each instruction counts.
         /// False: ask `renew`.
-        inline fn findLatest(self: *Self, thread: u32, id: u32, cache: **Pool.Cache) bool {
+        pub inline fn findLatest(self: *Self, thread: u32, id: u32, cache: **Pool.Cache) bool {
             if (thread >= self.threads_top.load(.monotonic, .threads)) return false;
             const slot = &self.latest[thread];
             if (slot.key.load(.monotonic, .warm) != @as(u64, id) + 1) return false;
@@ -414,7 +416,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// As `warmCache`, and the pool is the latest from now on.
-        fn renew(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
+        pub noinline fn renew(self: *Self, thread: u32, id: u32) ?*Pool.Cache {
             const cache = self.warmCache(thread, id) orelse return null;
             const slot = &self.latest[thread];
             slot.cache = cache;
@@ -422,18 +424,29 @@ pub fn Engine(comptime Os: type) type {
             return cache;
         }
 
-        fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
+        pub noinline fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
             const cache = pool.cacheIfAny(thread) orelse return;
             // Warm operations leave the fence to the thief; without a barrier for it there are none.
             if (!pool.options.enabled or id == 0 or !Sync.asymmetric) return;
+            // Options may have changed.
+            if (!cache.freshHand()) return;
+            cache.near.id = id;
             const slot = self.front(thread, id);
             slot.cache = cache;
             slot.key.store(@as(u64, id) + 1, .monotonic, .warm);
+            cache.near.lock.admit();
+            // Pairs with the heavy fence in `poolClose`: it shuts what we admit, or we see it closed.
+            Sync.warmFence();
+            if (self.poolOf(id) != null) return;
+            slot.key.store(0, .monotonic, .warm);
+            cache.near.lock.bar();
         }
 
         /// Makes every thread look at the pool again before its next operation.
-        fn forgetCaches(self: *Self, pool_slot: usize) void {
+        noinline fn forgetCaches(self: *Self, pool: *Pool) void {
+            const pool_slot = pool.slot;
             for (0..self.threads_top.load(.monotonic, .threads)) |thread| {
+                if (pool.cacheIfAny(@intCast(thread))) |cache| cache.near.lock.bar();
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
                 self.latest[thread].key.store(0, .monotonic, .warm);
                 self.objects[thread].key.store(0, .monotonic, .warm);
@@ -524,7 +537,7 @@ pub fn Engine(comptime Os: type) type {
             const of = &entry.payload;
             var run: heap.Run = .{ .region = none, .page = 0, .pages = 0 };
             if (size >= region_bytes_min) {
-                const region = Pool.takeWarm(cache, size, alias, .held) orelse return 0;
+                const region = Pool.takeWarm(cache, size, alias) orelse return 0;
                 run.region = @intCast((@intFromPtr(region) - @intFromPtr(cache.near.descriptors)) / @sizeOf(Table.Descriptor));
             } else run = Pool.Runs.takeWarm(cache, size, alias);
             if (run.region == none) return 0;
@@ -748,7 +761,7 @@ pub fn Engine(comptime Os: type) type {
 
         /// As `Pool.wakeIfAsleep`, after a warm operation: one load shorter, and without the question
         /// whether there is a process-wide barrier.
-        inline fn wakeIfAsleep(self: *Self) void {
+        pub inline fn wakeIfAsleep(self: *Self) void {
             // Pairs with the heavy fence between the sleeper's flag and its last look at the pools.
             Sync.warmFence();
             if (self.sleeper.asleep.load(.monotonic, .sleeper_look) != 0) {
@@ -1443,7 +1456,7 @@ pub fn Engine(comptime Os: type) type {
             var merged = pool.options;
             if (!figures.merge(&merged, options)) return .invalid_argument;
             pool.configure(merged);
-            self.forgetCaches(pool.slot);
+            self.forgetCaches(pool);
             self.clock.ensure(self);
             self.clock.wake(self);
             return .ok;
@@ -1487,7 +1500,9 @@ pub fn Engine(comptime Os: type) type {
             if (live != 0 and force == 0) return @floatFromInt(live);
             // One closer wins; from here on allocation answers CLOSED.
             if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
-            self.forgetCaches(pool.slot);
+            // Pairs with the light fence in `rememberCache`.
+            Sync.heavyFence();
+            self.forgetCaches(pool);
             if (live != 0) self.revokeAll(thread, pool.slot);
             self.reap();
             return 0;
@@ -1619,88 +1634,12 @@ pub fn Engine(comptime Os: type) type {
             return layered.objectSize(self, kind, id, address);
         }
 
-        pub fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            var cache: *Pool.Cache = undefined;
-            if (self.findLatest(thread, id, &cache)) {
-                if (Pool.takeWarm(cache, bytes, false, .leased)) |region| return regionTaken(region, bytes, capacity);
-            }
-            return self.regionAllocSlow(thread, id, bytes, capacity);
+        pub inline fn regionAlloc(self: *Self, thread: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
+            return region_face.alloc(self, thread, id, bytes, capacity);
         }
 
-        inline fn regionTaken(region: *const Table.Descriptor, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (capacity) |out| out.* = Pool.pageRound(bytes);
-            return @ptrFromInt(region.address);
-        }
-
-        noinline fn regionAllocSlow(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.renew(thread_index, id)) |cache| if (self.poolOf(id)) |pool| {
-                if (pool.takeShared(cache, bytes)) |region| return regionTaken(region, bytes, capacity);
-            };
-            return self.regionAllocCold(thread_index, id, bytes, capacity);
-        }
-
-        noinline fn regionAllocCold(self: *Self, thread_index: u32, id: u32, bytes: usize, capacity: ?*usize) ?*anyopaque {
-            if (self.isForked()) return null;
-            const thread = self.threadAt(thread_index) orelse return null;
-            const pool = self.poolOf(id) orelse return null;
-            if (bytes == 0 or bytes > std.math.maxInt(usize) / 2) return null;
-            defer self.rememberCache(thread_index, id, pool);
-            var failure: heap.Failure = .{};
-            const ptr = pool.alloc(thread_index, .{ .bytes = bytes }, &failure) catch |err| {
-                _ = report(thread, err, failure, bytes);
-                return null;
-            };
-            if (capacity) |out| out.* = Pool.pageRound(bytes);
-            return ptr;
-        }
-
-        pub fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
-            var cache: *Pool.Cache = undefined;
-            if (!self.findLatest(thread, id, &cache)) return self.regionFreeElse(thread, id, address);
-            return self.regionFreeWarm(thread, id, address, cache);
-        }
-
-        inline fn regionFreeWarm(self: *Self, thread: u32, id: u32, address: ?*anyopaque, cache: *Pool.Cache) Status {
-            var spot: u32 = undefined;
-            switch (Pool.freeWarm(&self.table, cache, @intFromPtr(address), &spot)) {
-                .done => {
-                    self.wakeIfAsleep();
-                    return .ok;
-                },
-                .full => return self.regionFreeFull(thread, id, address, cache, spot),
-                .other => return self.regionFreeFar(thread, id, address, cache, spot),
-            }
-        }
-
-        noinline fn regionFreeElse(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
-            const cache = self.renew(thread, id) orelse return self.regionFreeSlow(thread, id, address);
-            return self.regionFreeWarm(thread, id, address, cache);
-        }
-
-        noinline fn regionFreeFull(self: *Self, _: u32, id: u32, _: ?*anyopaque, cache: *Pool.Cache, spot: u32) Status {
-            const pool = self.poolOf(id) orelse return .closed;
-            pool.freeFull(cache, spot);
-            return .ok;
-        }
-
-        noinline fn regionFreeFar(self: *Self, thread: u32, id: u32, address: ?*anyopaque, cache: *Pool.Cache, spot: u32) Status {
-            if (!Pool.freeFar(&self.table, cache, spot, @intFromPtr(address))) return self.regionFreeSlow(thread, id, address);
-            self.wakeIfAsleep();
-            return .ok;
-        }
-
-        noinline fn regionFreeSlow(self: *Self, thread_index: u32, id: u32, address: ?*anyopaque) Status {
-            if (self.isForked()) return .forked;
-            if (self.threadAt(thread_index) == null) return .foreign;
-            const pool = self.poolOf(id) orelse return .closed;
-            const ptr = address orelse return .ok;
-            // A thread that only frees gets here first.
-            defer self.rememberCache(thread_index, id, pool);
-            pool.free(thread_index, @intFromPtr(ptr)) catch |err| return switch (err) {
-                error.Foreign => .foreign,
-                error.DoubleFree => .double_free,
-            };
-            return .ok;
+        pub inline fn regionFree(self: *Self, thread: u32, id: u32, address: ?*anyopaque) Status {
+            return region_face.free(self, thread, id, address);
         }
 
         /// Bytes of bookkeeping in use: of the reserved tables only what has been touched counts.

@@ -105,6 +105,23 @@ pub const global_direct = struct {
     }
 };
 
+/// The face of large pools without numbers, for callers that keep a record's address.
+pub const large_direct = struct {
+    const face = Native.region_face;
+
+    pub fn of(thread: u32, pool: u32) ?*anyopaque {
+        return @ptrCast(face.of(instance, thread, pool));
+    }
+
+    pub inline fn take(record: ?*anyopaque, bytes: usize) ?*anyopaque {
+        return face.take(instance, @ptrCast(@alignCast(record)), bytes);
+    }
+
+    pub inline fn give(record: ?*anyopaque, address: ?*anyopaque) Status {
+        return face.give(instance, @ptrCast(@alignCast(record)), address);
+    }
+};
+
 /// The face without numbers, for C and Zig callers that keep the slab's own address.
 pub const direct = struct {
     pub fn slabOf(id: u32) ?*anyopaque {

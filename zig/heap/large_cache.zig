@@ -127,14 +127,25 @@ pub fn Cache(comptime Table: type) type {
         /// First in the cache and in one line of it, which also keeps the instructions short.
         pub const Near = struct {
             lock: ds.OwnerLock(Sync) align(128),
+            /// The number by which the owner knows the pool; 0 before it has asked the engine.
+            id: u32,
             /// Thread and pool as the tenancy of a region of theirs, but for its state.
             home: u32,
             /// The same with the states that warm operations by address look for.
-            home_free: u32,
             home_leased: u32,
-            /// The region that was leased by address last: the one that is most often freed next. A hint.
-            last: u32,
-            /// The length that was asked for last, and the lists of its class.
+            home_hand: u32,
+            home_free: u32,
+            /// The hand: the region that was leased by address last, most often the one that is freed
+            /// next and leased again. Freed, it stays here, and its tie says so; a pair is then one store
+            /// each way, and nothing that the next pair has to wait for. Written by the owner.
+            hand: Sync.Atomic(u32),
+            /// Its address, or a number that is no region's while it must not be kept here.
+            hand_address: usize,
+            /// The length that was leased by address last, with it in hand or not, and the lists of its
+            /// class.
+            hand_bytes: usize,
+            hand_row: *Row,
+            /// The length that was leased by handle last, and the lists of its class.
             asked: usize,
             asked_row: *Row,
             /// The descriptors and their ties, so that a warm operation need not look at the pool.
@@ -154,6 +165,8 @@ pub fn Cache(comptime Table: type) type {
             max: u32,
             /// Regions handed out to this thread, whatever became of them.
             allocations: Sync.Atomic(u64),
+            /// 0, or 1 where a freed region may not stay in hand; written by `LargePool.configure`.
+            off_hand: usize,
 
             /// Single writer: the owner.
             pub inline fn countAllocation(row: *Row, n: u64) void {
@@ -183,7 +196,8 @@ pub fn Cache(comptime Table: type) type {
         pub const run_bins = 10;
 
         /// Makes zeroed memory a cache.
-        pub fn init(self: *Self, table: *const Table, thread: u32, pool: u16) void {
+        pub fn init(self: *Self, table: *const Table, owner: u32, pool: u16) void {
+            self.near.lock = .{ .gate = .init(0) };
             for (&self.rows) |*row| @memset(&row.heads, none);
             for (&self.runs.heads) |*row| @memset(row, none);
             self.remote = .{};
@@ -194,12 +208,15 @@ pub fn Cache(comptime Table: type) type {
             self.runs.spare = .init(none);
             self.near.descriptors = table.regions;
             self.near.ties = table.ties;
-            self.near.home = (regions.Tenancy{ .owner = @intCast(thread), .pool = @intCast(pool), .state = .unused }).bits();
+            self.near.home = (regions.Tenancy{ .owner = @intCast(owner), .pool = @intCast(pool), .state = .unused }).bits();
             self.near.asked = 1;
             self.near.asked_row = &self.rows[0];
             self.near.home_free = self.near.home +% regions.Tenancy.of(.free);
             self.near.home_leased = self.near.home +% regions.Tenancy.of(.leased);
-            self.seed = (thread *% 0x9E3779B9 +% pool) | 1;
+            self.near.home_hand = self.near.home +% regions.Tenancy.of(.hand);
+            self.near.hand_row = &self.rows[0];
+            self.dropHand();
+            self.seed = (owner *% 0x9E3779B9 +% pool) | 1;
         }
 
         /// The tenancy of a region of this thread and pool in this state.
@@ -207,6 +224,7 @@ pub fn Cache(comptime Table: type) type {
             return switch (state) {
                 .free => self.near.home_free,
                 .leased => self.near.home_leased,
+                .hand => self.near.home_hand,
                 else => self.near.home +% regions.Tenancy.of(state),
             };
         }
@@ -231,7 +249,7 @@ pub fn Cache(comptime Table: type) type {
             var sum = self.activity.load(.monotonic, .activity);
             for (0..classes) |class| {
                 sum +%= self.rows[class].allocations.load(.monotonic, .count) << 20;
-                sum +%= self.counters.of(class, .dirty_in) +% self.countOf(class);
+                sum +%= self.counters.of(class, .dirty_in) +% self.keptOf(class);
             }
             return sum;
         }
@@ -256,6 +274,47 @@ pub fn Cache(comptime Table: type) type {
 
         pub inline fn countOf(self: *const Self, class: usize) u32 {
             return self.rows[class].count.load(.monotonic, .cache_count);
+        }
+
+        /// Free regions of a class that the thread has, with the one in hand; a hint.
+        pub noinline fn keptOf(self: *const Self, class: usize) u32 {
+            const index = self.near.hand.load(.monotonic, .cache_hand);
+            const more = self.is(index, .hand) and @atomicLoad(u8, &self.near.descriptors[index].class, .monotonic) == class;
+            return self.countOf(class) + @intFromBool(more);
+        }
+
+        /// Inside the lock: what is free in hand goes into its list. The first step of all who look at
+        /// the lists, but for warm operations.
+        pub noinline fn layDown(self: *Self) void {
+            const index = self.near.hand.load(.monotonic, .cache_hand);
+            if (!self.is(index, .hand)) return;
+            self.make(&self.near.ties[index], .free);
+            const region = &self.near.descriptors[index];
+            const row = &self.rows[region.class];
+            const head = &row.heads[region.flavor.index()];
+            region.next.store(head.*, .monotonic, .cache_link);
+            head.* = index;
+            row.change(1);
+        }
+
+        /// By the owner, with nothing free in hand: no region is it any more. No length is asked twice.
+        pub noinline fn dropHand(self: *Self) void {
+            self.near.hand.store(0, .monotonic, .cache_hand);
+            self.near.hand_address = 0;
+            self.near.hand_bytes = std.math.maxInt(usize);
+        }
+
+        pub inline fn thread(self: *const Self) u32 {
+            return @as(regions.Tenancy, @bitCast(self.near.home)).owner;
+        }
+
+        /// By the owner: what comes next is looked at anew. False: a thief is inside.
+        pub noinline fn freshHand(self: *Self) bool {
+            if (!self.near.lock.tryEnter()) return false;
+            self.layDown();
+            self.near.lock.leave();
+            self.dropHand();
+            return true;
         }
 
         pub inline fn setCount(self: *Self, class: usize, n: u32) void {

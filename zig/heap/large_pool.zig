@@ -248,7 +248,10 @@ pub fn LargePool(comptime Table: type) type {
 
         fn setHot(self: *const Self, cache: *Cache) void {
             cache.near.hot = self.hot;
-            for (&cache.rows, 0..) |*row, class| row.max = self.listMax(class);
+            for (&cache.rows, 0..) |*row, class| {
+                row.max = self.listMax(class);
+                row.off_hand = @intFromBool(row.max == 0 or !self.ticks());
+            }
         }
 
         /// Changes how the pool behaves from now on. One caller at a time.
@@ -309,11 +312,11 @@ pub fn LargePool(comptime Table: type) type {
             return 64 - class_shift_min - @as(u32, @clz(top));
         }
 
-        /// The warm case of `take`: the thread's own newest region of the flavor, if it has been used
-        /// to this length before and nothing has to be fitted to the tenant, whose state it gets.
-        /// Null: ask `takeShared` or `take`, nothing has changed. The warm functions run only where
-        /// thieves have a process-wide barrier: the engine offers no warm cache elsewhere.
-        pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool, comptime tenant: regions.State) ?*Region {
+        /// The warm case of `take` for a tenant with a handle: the thread's own newest region of the
+        /// flavor, if it has been used to this length before and nothing has to be fitted to the
+        /// tenant. Null: ask `take`, nothing has changed. The warm functions run only where thieves
+        /// have a process-wide barrier: the engine offers no warm cache elsewhere.
+        pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool) ?*Region {
             // Most programs ask for one length many times.
             if (bytes != cache.near.asked) {
                 @branchHint(.unlikely);
@@ -329,8 +332,9 @@ pub fn LargePool(comptime Table: type) type {
             if (alias and head.* == none) head = &row.heads[cache.near.hot.warm];
             const index = head.*;
             const tie = &cache.near.ties[index];
-            // Not the end of the list, which has a tie like any other. The region was this thread's last: nothing of another thread or of the system's is to be
-            // undone. And what it is asked for is resident and counted as dirty already.
+            // Not the end of the list, which has a tie like any other. The region was this thread's
+            // last: nothing of another thread or of the system's is to be undone. And what it is asked
+            // for is resident and counted as dirty already.
             if (!cache.is(index, .free)) {
                 @branchHint(.unlikely);
                 cache.near.lock.leave();
@@ -345,22 +349,90 @@ pub fn LargePool(comptime Table: type) type {
             head.* = region.next.load(.monotonic, .cache_link);
             row.change(minus_one);
             cache.near.lock.leave();
-            if (tenant == .leased) cache.near.last = index;
             row.countAllocation(1);
-            cache.make(tie, tenant);
+            cache.make(tie, .held);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
             return region;
+        }
+
+        pub const Taken = enum {
+            /// The region is `near.hand_address`.
+            done,
+            /// The caller is inside the lock and asks `takeListed`.
+            inside,
+            /// Ask `takeNear`.
+            other,
+        };
+
+        /// `takeWarm` by address, first half: the region in hand, if it is free and was leased with this
+        /// length. It needs no other look: nothing about it has changed since.
+        pub inline fn takeHand(cache: *Cache, bytes: usize) Taken {
+            const near = &cache.near;
+            if (bytes != near.hand_bytes or !near.lock.tryEnterWarm()) return .other;
+            const tie = &near.ties[near.hand.load(.monotonic, .cache_hand)];
+            if (tie.word().load(.monotonic, .region_tenancy) != near.home_hand) return .inside;
+            cache.make(tie, .leased);
+            near.lock.leave();
+            near.hand_row.countAllocation(1);
+            return .done;
+        }
+
+        /// For a length other than the last: the newest region of its list. 0: none, ask `takeShared`.
+        noinline fn takeNear(cache: *Cache, bytes: usize) usize {
+            const class = classUp(bytes);
+            if (class >= classes or !cache.near.lock.tryEnterWarm()) return 0;
+            cache.layDown();
+            cache.dropHand();
+            cache.near.hand_bytes = bytes;
+            cache.near.hand_row = &cache.rows[class];
+            return takeListed(cache, bytes);
+        }
+
+        /// Inside the lock, which it leaves: the newest region of the list for `hand_bytes`, which is
+        /// the one in hand from now on. 0: ask `takeShared`, nothing has changed.
+        pub inline fn takeListed(cache: *Cache, bytes: usize) usize {
+            const near = &cache.near;
+            const row = near.hand_row;
+            const head = &row.heads[near.hot.warm];
+            const index = head.*;
+            const tie = &near.ties[index];
+            // As in `takeWarm`.
+            if (!cache.is(index, .free)) {
+                @branchHint(.unlikely);
+                near.lock.leave();
+                return 0;
+            }
+            const region = &near.descriptors[index];
+            if (bytes > region.dirty) {
+                @branchHint(.unlikely);
+                near.lock.leave();
+                return 0;
+            }
+            head.* = region.next.load(.monotonic, .cache_link);
+            row.change(minus_one);
+            near.lock.leave();
+            row.countAllocation(1);
+            if (row.allocations.load(.monotonic, .count) % 64 == 0) {
+                @branchHint(.unlikely);
+                near.hand.store(index, .monotonic, .cache_hand);
+                near.hand_address = region.address | row.off_hand;
+            }
+            cache.make(tie, .leased);
+            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
+            return region.address;
         }
 
         inline fn flavorBit(alias: bool) u8 {
             return @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias }));
         }
 
-        /// When `takeWarm` found nothing: one of those that others freed for this thread or that lie in
-        /// the shared stack; more of them go into the thread's list. Null: ask `take`.
-        pub fn takeShared(self: *Self, cache: *Cache, bytes: usize) ?*Region {
+        /// One from the thread's list, or when it has none, of those that others freed for this thread or
+        /// that lie in the shared stack; more of them go into the list. 0: ask `take`.
+        pub fn takeShared(self: *Self, cache: *Cache, bytes: usize) usize {
+            const address = takeNear(cache, bytes);
+            if (address != 0) return address;
             const class = classUp(bytes);
-            if (class >= classes or cache.near.hot.warm == Flavor.nothing) return null;
+            if (class >= classes or cache.near.hot.warm == Flavor.nothing) return 0;
             const row = &cache.rows[class];
             const flavor: Flavor = @bitCast(cache.near.hot.warm);
             if (row.heads[flavor.index()] == none) {
@@ -368,13 +440,13 @@ pub fn LargePool(comptime Table: type) type {
                 if (row.heads[flavor.index()] == none) {
                     var chain: ds.Chain = .{};
                     const stack = &self.stacks[class][flavor.index()].dirty;
-                    if (stack.popMany(self.table, @max(1, row.max / 2), &chain) == 0) return null;
+                    if (stack.popMany(self.table, @max(1, row.max / 2), &chain) == 0) return 0;
                     cache.counters.count(class, .dirty_out, chain.count);
-                    if (!self.keepChain(cache, class, flavor, chain)) return null;
+                    if (!self.keepChain(cache, class, flavor, chain)) return 0;
                 }
             }
             self.makeOurs(cache, row.heads[flavor.index()]);
-            return takeWarm(cache, bytes, false, .leased);
+            return takeNear(cache, bytes);
         }
 
         /// Whose it was that lies in this thread's list is of no use to anyone. What the system may take
@@ -462,24 +534,28 @@ pub fn LargePool(comptime Table: type) type {
             other,
         };
 
+        /// Frees the region in hand, if it is that one and leased; it stays there. False: ask `freeWarm`.
+        pub inline fn freeHand(cache: *Cache, address: usize) bool {
+            const near = &cache.near;
+            if (address != near.hand_address or !near.lock.tryEnterWarm()) return false;
+            const tie = &near.ties[near.hand.load(.monotonic, .cache_hand)];
+            const ours = tie.word().load(.monotonic, .region_tenancy) == near.home_leased;
+            if (ours) cache.make(tie, .hand);
+            near.lock.leave();
+            return ours;
+        }
+
         /// Frees by address, if the caller leased it. `spot` becomes what lies there for `freeFull` and
-        /// `freeFar`: an index, with the page map's mark if that was asked.
+        /// `freeFar`: an index, with the page map's mark.
         pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize, spot: *u32) Freed {
-            var index = cache.near.last;
-            var region = &cache.near.descriptors[index];
-            // Without the hint the next allocation would have to wait for the page map.
-            if (region.address == address) {
-                spot.* = index;
-                if (!cache.is(index, .leased)) return .other;
-            } else {
-                const leaf = table.leafOf(address);
-                spot.* = if (leaf == 0) 0 else Table.findIn(leaf, address);
-                index = spot.* & ~regions.starts;
-                // First the tie: of another thread's region the descriptor is in another's cache.
-                if (!cache.is(index, .leased)) return .other;
-                region = &cache.near.descriptors[index];
-                if (region.address != address) return .other;
-            }
+            const near = &cache.near;
+            const leaf = table.leafOf(address);
+            spot.* = if (leaf == 0) 0 else Table.findIn(leaf, address);
+            const index = spot.* & ~regions.starts;
+            // First the tie: of another thread's region the descriptor is in another's cache.
+            if (!cache.is(index, .leased)) return .other;
+            const region = &near.descriptors[index];
+            if (region.address != address) return .other;
             // Without a handle it was never wrapped or locked: the flavor is what it was.
             return if (keepWarm(cache, index, region)) .done else .full;
         }
@@ -542,6 +618,8 @@ pub fn LargePool(comptime Table: type) type {
                 .alias = request.alias,
             };
             const index = try self.acquire(cache, thread, class, want, request.bytes, failure);
+            // Its lease is not the one that the hand knows of.
+            if (index == cache.near.hand.load(.monotonic, .cache_hand)) cache.dropHand();
             const region = self.table.at(index);
             self.prepare(thread, region, request, failure) catch |err| {
                 @branchHint(.cold);
@@ -565,6 +643,7 @@ pub fn LargePool(comptime Table: type) type {
             cache.rows[class].countAllocation(1);
             if (cache.near.lock.tryEnter()) {
                 defer cache.near.lock.leave();
+                cache.layDown();
                 if (cache.pop(self.table, class, want)) |index| {
                     // Explicit huge pages are mapped exactly: the slow path looks at the length.
                     if (want.kind != .hugetlb) return index;
@@ -659,6 +738,7 @@ pub fn LargePool(comptime Table: type) type {
         noinline fn takeOwn(self: *Self, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             if (!cache.near.lock.tryEnter()) return null;
             defer cache.near.lock.leave();
+            cache.layDown();
             return for (flavors) |flavor| {
                 if (cache.pop(self.table, class, flavor)) |index| break index;
             } else null;
@@ -755,8 +835,9 @@ pub fn LargePool(comptime Table: type) type {
                     if (self.takeDirty(cache, class, flavors)) |index| return index;
                 }
                 if (victim_index == thread) continue;
-                const count = victim.countOf(class);
+                const count = victim.keptOf(class);
                 if (count == 0 or !victim.near.lock.trySteal()) continue;
+                victim.layDown();
                 var chain: ds.Chain = .{};
                 const flavor = for (flavors) |flavor| {
                     chain = victim.popChain(self.table, class, flavor, @max(1, count / 2));
@@ -1142,7 +1223,10 @@ pub fn LargePool(comptime Table: type) type {
             const tie = &self.table.ties[index];
             const tenancy = tie.tenancy();
             if (!self.table.begins(address) or tenancy.pool != self.slot) return error.Foreign;
-            if (tenancy.state != .leased) return if (tenancy.state == .free) error.DoubleFree else error.Foreign;
+            if (tenancy.state != .leased) return switch (tenancy.state) {
+                .free, .hand => error.DoubleFree,
+                else => error.Foreign,
+            };
             if (tenancy.owner == thread) {
                 self.give(thread, index);
                 return;
@@ -1223,6 +1307,10 @@ pub fn LargePool(comptime Table: type) type {
             self.emptyLane(cache);
             self.shareChain(cache, cache.remote.close());
             while (!cache.near.lock.tryEnter()) Sync.pause();
+            cache.near.lock.bar();
+            cache.near.id = 0;
+            cache.layDown();
+            cache.dropHand();
             var lists: [classes][Flavor.count]u32 = undefined;
             for (&lists, &cache.rows) |*list, *row| {
                 list.* = row.heads;
@@ -1276,8 +1364,11 @@ pub fn LargePool(comptime Table: type) type {
             for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
                 const region = self.table.at(@intCast(i));
                 const tenancy = self.table.tenancyOf(@intCast(i));
-                if (tenancy.pool != self.slot or tenancy.state == .free or tenancy.state == .unused) continue;
-                result.used[@atomicLoad(u8, &region.class, .monotonic)] += 1;
+                if (tenancy.pool != self.slot) continue;
+                switch (tenancy.state) {
+                    .unused, .free, .hand => continue,
+                    else => result.used[@atomicLoad(u8, &region.class, .monotonic)] += 1,
+                }
                 if (tenancy.state != .leased and tenancy.state != .held) continue;
                 const bytes = region.lease_bytes.load(.monotonic, .lease_bytes);
                 result.leases += 1;
@@ -1320,7 +1411,7 @@ pub fn LargePool(comptime Table: type) type {
         pub noinline fn threadRegions(self: *const Self, class: usize) u64 {
             var sum: u64 = 0;
             for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache| sum += cache.countOf(class);
+                if (self.cacheIfAny(@intCast(thread))) |cache| sum += cache.keptOf(class);
             }
             return sum;
         }

@@ -80,8 +80,9 @@ pub fn Purge(comptime Pool: type) type {
                 const cache = pool.cacheIfAny(@intCast(thread)) orelse continue;
                 // Remote stacks hold all classes: what is not of this one goes to the shared stacks.
                 pool.shareChain(null, if (cache.remote.isClosed()) null else cache.remote.takeAll());
-                if (cache.countOf(class) == 0) continue;
+                if (cache.keptOf(class) == 0) continue;
                 if (!cache.near.lock.trySteal()) continue;
+                cache.layDown();
                 for (0..Flavor.count) |f| {
                     const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
                     while (cache.pop(table, class, flavor)) |index| chain = link(table, index, chain);
@@ -422,7 +423,7 @@ pub fn Purge(comptime Pool: type) type {
 
         noinline fn holds(cache: *const Cache) bool {
             if (!cache.remote.isEmpty() or !cache.lane.isEmpty() or Pool.Runs.holds(cache)) return true;
-            for (&cache.rows) |*row| if (row.count.load(.monotonic, .cache_count) != 0) return true;
+            for (0..classes) |class| if (cache.keptOf(class) != 0) return true;
             return false;
         }
 
@@ -430,7 +431,8 @@ pub fn Purge(comptime Pool: type) type {
         fn shareSurplus(pool: *Pool, cache: *Cache) void {
             for (0..classes) |class| {
                 const max = pool.localMax(class);
-                if (cache.countOf(class) <= max or !cache.near.lock.trySteal()) continue;
+                if (cache.keptOf(class) <= max or !cache.near.lock.trySteal()) continue;
+                cache.layDown();
                 var chains: [Flavor.count]ds.Chain = undefined;
                 for (&chains, 0..) |*chain, f|
                     chain.* = cache.popChain(pool.table, class, @bitCast(@as(u8, @intCast(f))), cache.countOf(class) -| max);
@@ -445,6 +447,7 @@ pub fn Purge(comptime Pool: type) type {
             if (!cache.remote.isClosed()) pool.shareChain(null, cache.remote.takeAll());
             Pool.Runs.reclaimFrom(pool, cache);
             if (!cache.near.lock.trySteal()) return;
+            cache.layDown();
             var chain: u32 = none;
             for (0..classes) |class| {
                 for (0..Flavor.count) |f| {
@@ -459,6 +462,7 @@ pub fn Purge(comptime Pool: type) type {
         /// As `empty`, for regions that the scrubber may zero.
         fn emptyDirty(pool: *Pool, cache: *Cache) void {
             if (!cache.near.lock.trySteal()) return;
+            cache.layDown();
             var chain: u32 = none;
             for (0..classes) |class| {
                 for (0..Flavor.count) |f| {

@@ -56,6 +56,8 @@ pub const Flavor = packed struct(u8) {
 pub const State = enum(u8) {
     unused = 0,
     free,
+    /// As `free`, in the hand of its owner's cache and in no list.
+    hand,
     /// A tenant that keeps the address.
     leased,
     /// A tenant with a handle.
