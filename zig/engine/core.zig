@@ -316,6 +316,8 @@ pub fn Engine(comptime Os: type) type {
 
         pub fn threadAttach(self: *Self) f64 {
             if (!self.ensureReady()) return status(.out_of_memory);
+            // Else a child's thread would pass where being attached is all that is asked.
+            if (self.isForked()) return status(.forked);
             const pointer = Os.threadPointer();
             const top = self.threads_top.load(.monotonic, .threads);
             for (self.threads[0..top], 0..) |*thread, i| {
@@ -341,7 +343,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn threadDetach(self: *Self, index: u32) Status {
-            const thread = self.threadAt(index) orelse return .foreign;
+            const thread = self.threadAt(index) orelse return if (self.isForked()) .forked else .foreign;
             self.sweep(index);
             self.slabs.threadEnded(self.ownerWord(index));
             for (&self.pools) |*slot| {
@@ -1337,14 +1339,17 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn globalSection(self: *Self, id: u32, index: u32, out: *types.SectionStats) Status {
+            if (self.isForked()) return .forked;
             return layered.globalSection(self, id, index, out);
         }
 
         pub fn globalStats(self: *Self, id: u32, out: *types.GlobalStats) Status {
+            if (self.isForked()) return .forked;
             return layered.ownStats(self, .global, id, out);
         }
 
         pub fn globalResetPeak(self: *Self, id: u32) Status {
+            if (self.isForked()) return .forked;
             return layered.globalResetPeak(self, id);
         }
 
@@ -1365,14 +1370,17 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn reclaimingReclaim(self: *Self, id: u32) f64 {
+            if (self.isForked()) return status(.forked);
             return layered.reclaim(self, id);
         }
 
         pub fn reclaimingStats(self: *Self, id: u32, out: *types.ReclaimingStats) Status {
+            if (self.isForked()) return .forked;
             return layered.ownStats(self, .reclaiming, id, out);
         }
 
         pub fn reclaimingClassStats(self: *Self, id: u32, index: u32, out: *types.ReclaimingClassStats) Status {
+            if (self.isForked()) return .forked;
             return layered.reclaimingClassStats(self, id, index, out);
         }
 
@@ -1382,10 +1390,12 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn smallStats(self: *Self, id: u32, out: *types.SmallStats) Status {
+            if (self.isForked()) return .forked;
             return layered.ownStats(self, .small, id, out);
         }
 
         pub fn smallResetTrip(self: *Self, id: u32) Status {
+            if (self.isForked()) return .forked;
             return layered.resetTrip(self, id);
         }
 
@@ -1451,6 +1461,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn poolConfigure(self: *Self, thread: u32, id: u32, options: *const types.PoolOptions) Status {
+            if (self.isForked()) return .forked;
             _ = thread;
             const pool = self.poolOf(id) orelse return .closed;
             var merged = pool.options;
@@ -1463,18 +1474,21 @@ pub fn Engine(comptime Os: type) type {
         }
 
         pub fn poolOptions(self: *Self, id: u32, out: *types.PoolOptions) Status {
+            if (self.isForked()) return .forked;
             const pool = self.poolOf(id) orelse return .closed;
             figures.optionsOf(&pool.options, out);
             return .ok;
         }
 
         pub fn poolStats(self: *Self, id: u32, out: *types.PoolStats) Status {
+            if (self.isForked()) return .forked;
             const pool = self.poolOf(id) orelse return .closed;
             figures.poolStats(Pool, pool, out);
             return .ok;
         }
 
         pub fn poolClassStats(self: *Self, id: u32, out: *[heap.classes]types.ClassStats) Status {
+            if (self.isForked()) return .forked;
             const pool = self.poolOf(id) orelse return .closed;
             figures.classStats(Pool, pool, out);
             return .ok;
@@ -1575,6 +1589,7 @@ pub fn Engine(comptime Os: type) type {
         // ---- the process
 
         pub fn stats(self: *Self, out: *types.Stats, resident: u32) Status {
+            if (self.isForked()) return .forked;
             figures.stats(Self, self, out, resident != 0);
             return .ok;
         }

@@ -99,6 +99,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         /// The entry of a number that is not over.
         noinline fn entryOf(self: *Self, id: u32) ?*Entry {
             const entries = self.entries.load(.acquire, .slabs) orelse return null;
+            if (self.engineOf().isForked()) return null;
             const index = id & (slabs_max - 1);
             if (index >= self.top.load(.monotonic, .slabs_top)) return null;
             const entry = &entries[index];
@@ -106,6 +107,11 @@ pub fn OwnerSlabs(comptime Engine: type) type {
             const word = entry.word.load(.acquire, .slab_word);
             if (phaseOf(word) == .free or numberOf(index, word) != id) return null;
             return entry;
+        }
+
+        /// What a number without a slab is answered.
+        fn gone(self: *Self) Status {
+            return if (self.engineOf().isForked()) .forked else .closed;
         }
 
         /// The slab of a number, for who holds a reference to it.
@@ -192,7 +198,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         /// One reference more, for an ArrayBuffer or a native remote.
         pub fn retain(self: *Self, id: u32) Status {
             if (self.engineOf().isForked()) return .forked;
-            const entry = self.entryOf(id) orelse return .closed;
+            const entry = self.entryOf(id) orelse return self.gone();
             var refs = entry.refs.load(.monotonic, .slab_refs);
             while (refs != 0) {
                 // Acquire: pairs with the release in `drop`, so that a word of another slab is seen.
@@ -207,7 +213,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         }
 
         pub fn release(self: *Self, id: u32) Status {
-            self.drop(self.entryOf(id) orelse return .closed);
+            self.drop(self.entryOf(id) orelse return self.gone());
             return .ok;
         }
 
@@ -277,15 +283,15 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         }
 
         pub fn close(self: *Self, thread: u32, id: u32) Status {
-            if (!self.isOwner(thread, id)) return .closed;
-            const entry = self.entryOf(id) orelse return .closed;
+            if (!self.isOwner(thread, id)) return self.gone();
+            const entry = self.entryOf(id) orelse return self.gone();
             return if (self.end(entry, .owned)) .ok else .closed;
         }
 
         /// The owner's part as a number for another thread: how often, and which.
         pub fn transfer(self: *Self, thread: u32, id: u32) f64 {
-            if (!self.isOwner(thread, id)) return status(.closed);
-            const entry = self.entryOf(id) orelse return status(.closed);
+            if (!self.isOwner(thread, id)) return status(self.gone());
+            const entry = self.entryOf(id) orelse return status(self.gone());
             const count = (entry.tokens.load(.monotonic, .slab_tokens) + 1) & 0x1FFFFF;
             entry.tokens.store(count, .monotonic, .slab_tokens);
             const word = entry.word.load(.monotonic, .slab_word);
@@ -326,24 +332,24 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         /// As `refill`, after the operations between two looks at the queue.
         pub fn alloc(self: *Self, thread: u32, id: u32) f64 {
-            const slab = self.owned(thread, id) orelse return status(.closed);
+            const slab = self.owned(thread, id) orelse return status(self.gone());
             return @floatFromInt(slab.numberOf(slab.alloc(thread) orelse return status(.limit)));
         }
 
         pub fn free(self: *Self, thread: u32, id: u32, slot: f64) Status {
-            const slab = self.owned(thread, id) orelse return .closed;
+            const slab = self.owned(thread, id) orelse return self.gone();
             slab.free(whole(slot)) catch |err| return wrong(err);
             return .ok;
         }
 
         pub fn drain(self: *Self, thread: u32, id: u32) f64 {
-            const slab = self.owned(thread, id) orelse return status(.closed);
+            const slab = self.owned(thread, id) orelse return status(self.gone());
             return @floatFromInt(slab.drain());
         }
 
         /// Sleeps until a slot is there, at most this long: ok, or BUSY when there is none.
         pub fn wait(self: *Self, thread: u32, id: u32, timeout_ms: u32) Status {
-            const slab = self.owned(thread, id) orelse return .closed;
+            const slab = self.owned(thread, id) orelse return self.gone();
             if (slab.refill(thread) > 0) return .ok;
             if (slab.fallAsleep()) |value| {
                 Engine.System.wait(&slab.head.raw, value, @as(u64, timeout_ms) * std.time.ns_per_ms);
@@ -356,7 +362,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         /// Frees a slot from any thread; the owner's own goes straight to its list.
         pub fn freeRemote(self: *Self, thread: u32, id: u32, slot: f64) Status {
-            const slab = self.find(id) orelse return .closed;
+            const slab = self.find(id) orelse return self.gone();
             const number = whole(slot);
             switch (slab.freeRemote(number)) {
                 .done => return .ok,
@@ -398,7 +404,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         /// Says that a thread holds a slot; 0: the calling one.
         pub fn hold(self: *Self, thread: u32, id: u32, slot: f64, holder: u32) Status {
-            const slab = self.find(id) orelse return .closed;
+            const slab = self.find(id) orelse return self.gone();
             if (slab.holders == null) return .unsupported;
             const who = if (holder == 0) self.holderOf(thread) else holder;
             return if (slab.hold(whole(slot), who)) .ok else .freed;
@@ -410,7 +416,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
 
         /// The next slot, from index `from` on, of that holder; 0: of any whose thread is gone.
         pub fn held(self: *Self, thread: u32, id: u32, from: u32, holder: u32) f64 {
-            const slab = self.owned(thread, id) orelse return status(.closed);
+            const slab = self.owned(thread, id) orelse return status(self.gone());
             if (slab.holders == null) return status(.unsupported);
             const Wanted = struct {
                 engine: *Engine,
@@ -427,7 +433,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         // ---- what JavaScript looks at
 
         pub fn info(self: *Self, id: u32, out: *types.SlabInfo) Status {
-            const slab = self.find(id) orelse return .closed;
+            const slab = self.find(id) orelse return self.gone();
             const base = @intFromPtr(slab);
             out.* = .{
                 .address = @floatFromInt(slab.segmentAddress(0).?),
@@ -451,13 +457,13 @@ pub fn OwnerSlabs(comptime Engine: type) type {
         }
 
         pub fn segment(self: *Self, id: u32, ordinal: u32) f64 {
-            const slab = self.find(id) orelse return status(.closed);
+            const slab = self.find(id) orelse return status(self.gone());
             return @floatFromInt(slab.segmentAddress(ordinal) orelse return status(.out_of_range));
         }
 
         pub fn stats(self: *Self, id: u32, out: *types.SlabStats) Status {
-            const slab = self.find(id) orelse return .closed;
-            const entry = self.entryOf(id) orelse return .closed;
+            const slab = self.find(id) orelse return self.gone();
+            const entry = self.entryOf(id) orelse return self.gone();
             const figures = slab.figures();
             out.* = .{
                 .capacity = @floatFromInt(figures.capacity),
