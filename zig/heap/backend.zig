@@ -29,12 +29,20 @@ pub const Backend = struct {
 
     pub const Functions = struct {
         take: *const fn (context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span,
+        /// `take` on the system's own pages, where it might otherwise answer huge ones.
+        takeFine: ?*const fn (context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span = null,
         give: *const fn (context: *anyopaque, thread: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void,
     };
 
     /// At least `bytes` at a multiple of `alignment` (a power of two); null if refused.
     pub fn take(backend: Backend, thread: ?u32, bytes: usize, alignment: usize) ?Span {
         return backend.functions.take(backend.context, thread, bytes, alignment);
+    }
+
+    /// `take` for memory of which little may ever be used: what is resident follows what is touched.
+    pub fn takeFine(backend: Backend, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+        const function = backend.functions.takeFine orelse backend.functions.take;
+        return function(backend.context, thread, bytes, alignment);
     }
 
     /// Gives back what `take` answered: `bytes` is the length that it answered, `alignment` the one asked for.
@@ -89,27 +97,40 @@ pub fn PoolBackend(comptime Pool: type) type {
         const run_bytes_max = regions.unit_bytes / 2;
 
         pub fn of(pool: *Pool) Backend {
-            return .{ .context = @ptrCast(pool), .functions = &.{ .take = take, .give = give } };
+            return .{ .context = @ptrCast(pool), .functions = &.{ .take = take, .takeFine = takeFine, .give = give } };
         }
 
         fn take(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+            return takeOf(context, thread, .{ .bytes = bytes, .alignment = alignment });
+        }
+
+        /// What the program wants of the pool's pages comes first.
+        fn takeFine(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
+            const pool: *Pool = @ptrCast(@alignCast(context));
+            const kind = pool.options.kind orelse .base;
+            // Only pages that were used before are cleared for that.
+            return takeOf(context, thread, .{ .bytes = bytes, .alignment = alignment, .kind = kind, .zero = alignment < run_bytes_max });
+        }
+
+        noinline fn takeOf(context: *anyopaque, thread: ?u32, request: large_pool.Request) ?Span {
             const pool: *Pool = @ptrCast(@alignCast(context));
             var failure: large_pool.Failure = .{};
             // Both are taken through a thread's cache.
             const owner = thread orelse return null;
-            const request: large_pool.Request = .{ .bytes = bytes, .alignment = alignment };
+            const bytes = request.bytes;
+            const alignment = request.alignment;
             if (bytes < run_bytes_max and alignment < run_bytes_max) {
                 const run = Pool.Runs.alloc(pool, owner, request, &failure) catch return null;
                 const cache = pool.cacheOf(owner);
                 pool.uncount(cache, bytes);
                 pool.addTotal(cache, .live_beside, std.math.maxInt(u64));
-                return .{ .ptr = @ptrFromInt(Pool.Runs.addressOf(pool, run)), .bytes = bytes, .zero = false };
+                return .{ .ptr = @ptrFromInt(Pool.Runs.addressOf(pool, run)), .bytes = bytes, .zero = request.zero };
             }
             const index = pool.take(owner, request, &failure) catch return null;
             const region = pool.table.at(index);
             region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
             region.become(.backing);
-            return .{ .ptr = @ptrFromInt(region.address), .bytes = bytes, .zero = false };
+            return .{ .ptr = @ptrFromInt(region.address), .bytes = bytes, .zero = request.zero };
         }
 
         fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, bytes: usize, alignment: usize) void {

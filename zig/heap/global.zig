@@ -49,6 +49,9 @@ pub const Config = struct {
     /// Sections begin with so much, if the backend has it; they grow with what is in use.
     section_bytes_min: usize = 4 << 20,
     section_bytes_max: usize = 64 << 20,
+    /// Until the heap is as large, its sections are on the system's own pages: with huge ones a heap of
+    /// a few objects would have megabytes resident.
+    fine_bytes: usize = 32 << 20,
     /// Empty slabs that an owner keeps.
     cache_bytes: usize = 1 << 20,
 };
@@ -79,6 +82,14 @@ pub fn Global(comptime config: Config) type {
         /// Guards slabs without a thread.
         orphan_lock: config.Lock,
         orphans: Sync.Atomic(u32),
+        /// Empty slabs that no owner keeps, by length. They are free memory, and no figure knows them as
+        /// slabs; but they are resident, so that they are taken before other spans, which would become so.
+        empties: [slab_class.span_shifts_count]?*Slab,
+        empties_lock: config.Lock,
+        empties_bytes: Sync.Atomic(u64),
+        /// The least that there was of each length since the last tick: what nobody needed.
+        empties_count: [slab_class.span_shifts_count]u32,
+        empties_unneeded: [slab_class.span_shifts_count]u32,
         newest: Sync.Atomic(usize),
         records_free: [std.math.log2_int(usize, slab_class.words_max) + 1]?*Slab,
         arena: [*]u8,
@@ -224,7 +235,7 @@ pub fn Global(comptime config: Config) type {
             return self.addSection(memory, options, true);
         }
 
-        fn addSection(self: *Self, memory: []u8, options: RegionOptions, kept: bool) RegionError!void {
+        noinline fn addSection(self: *Self, memory: []u8, options: RegionOptions, kept: bool) RegionError!void {
             {
                 self.lock.lock();
                 defer self.lock.unlock();
@@ -394,6 +405,7 @@ pub fn Global(comptime config: Config) type {
             }
             if (self.takeSpare(thread, class)) |slab| return slab;
             if (self.adopt(thread, class)) |slab| return slab;
+            if (self.takeEmpty(thread, classes[class].span_shift)) |slab| return self.recut(thread, class, slab);
             return self.freshSlab(thread, class);
         }
 
@@ -421,7 +433,7 @@ pub fn Global(comptime config: Config) type {
             };
         }
 
-        fn slabOver(self: *Self, thread: u32, class: u8, span: usize) ?*Slab {
+        noinline fn slabOver(self: *Self, thread: u32, class: u8, span: usize) ?*Slab {
             if (!self.map.ensure(span, Metadata{ .self = self, .thread = thread })) return null;
             const slab = self.takeRecord(thread, classes[class].words) orelse return null;
             self.noteOwner(thread);
@@ -431,7 +443,7 @@ pub fn Global(comptime config: Config) type {
             return slab;
         }
 
-        fn noteOwner(self: *Self, thread: u32) void {
+        noinline fn noteOwner(self: *Self, thread: u32) void {
             self.owners[thread].mail.open();
             var used = self.owners_used.load(.monotonic, .global_owners);
             while (used <= thread) {
@@ -469,10 +481,80 @@ pub fn Global(comptime config: Config) type {
                     return;
                 }
             }
-            self.destroy(slab);
+            self.leave(slab);
         }
 
-        fn takeSpare(self: *Self, thread: u32, class: u8) ?*Slab {
+        /// An empty slab of the caller's is there for everyone.
+        noinline fn leave(self: *Self, slab: *Slab) void {
+            const length = slab.span_shift - slab_class.tile_shift;
+            slab.tag.store(nobody + 1, .monotonic, .slab_tag);
+            self.empties_lock.lock();
+            defer self.empties_lock.unlock();
+            slab.next = self.empties[length];
+            self.empties[length] = slab;
+            @atomicStore(u32, &self.empties_count[length], self.empties_count[length] + 1, .monotonic);
+            self.addEmpties(slab.span_shift, 1);
+        }
+
+        noinline fn takeEmpty(self: *Self, thread: u32, span_shift: u8) ?*Slab {
+            if (self.empties_bytes.load(.monotonic, .global_empties) == 0) return null;
+            self.noteOwner(thread);
+            // Two who free a slot at the same moment may have mailed it.
+            self.orphan_lock.lock();
+            defer self.orphan_lock.unlock();
+            const slab = self.popEmpty(span_shift - slab_class.tile_shift) orelse return null;
+            slab.tag.store(thread + 1, .monotonic, .slab_tag);
+            return slab;
+        }
+
+        noinline fn popEmpty(self: *Self, length: usize) ?*Slab {
+            self.empties_lock.lock();
+            defer self.empties_lock.unlock();
+            const slab = self.empties[length] orelse return null;
+            self.empties[length] = slab.next;
+            slab.next = null;
+            @atomicStore(u32, &self.empties_count[length], self.empties_count[length] - 1, .monotonic);
+            self.empties_unneeded[length] = @min(self.empties_unneeded[length], self.empties_count[length]);
+            self.addEmpties(slab.span_shift, -1);
+            return slab;
+        }
+
+        fn addEmpties(self: *Self, span_shift: u8, comptime sign: i2) void {
+            const bytes = @as(u64, 1) << @intCast(span_shift);
+            const now = self.empties_bytes.load(.monotonic, .global_empties);
+            self.empties_bytes.store(if (sign > 0) now + bytes else now - bytes, .monotonic, .global_empties_store);
+        }
+
+        /// Spans of empty slabs go back: of those that nobody needed since the last call, or of all.
+        /// Answers whether there was one.
+        noinline fn dropEmpties(self: *Self, comptime all: bool) bool {
+            var any = false;
+            for (0..slab_class.span_shifts_count) |length| {
+                const kept = blk: {
+                    self.empties_lock.lock();
+                    defer self.empties_lock.unlock();
+                    break :blk self.empties_count[length] - self.empties_unneeded[length];
+                };
+                while (true) {
+                    const slab = blk: {
+                        self.orphan_lock.lock();
+                        defer self.orphan_lock.unlock();
+                        if (!all and @atomicLoad(u32, &self.empties_count[length], .monotonic) <= kept) break :blk null;
+                        const slab = self.popEmpty(length) orelse break :blk null;
+                        slab.tag.store(0, .monotonic, .slab_tag);
+                        break :blk slab;
+                    } orelse break;
+                    self.destroy(slab);
+                    any = true;
+                }
+                self.empties_lock.lock();
+                defer self.empties_lock.unlock();
+                self.empties_unneeded[length] = self.empties_count[length];
+            }
+            return any;
+        }
+
+        noinline fn takeSpare(self: *Self, thread: u32, class: u8) ?*Slab {
             const owner = &self.owners[thread];
             const slab = blk: {
                 owner.spare_lock.lock();
@@ -489,6 +571,11 @@ pub fn Global(comptime config: Config) type {
                 }
                 return null;
             };
+            return self.recut(thread, class, slab);
+        }
+
+        /// An empty slab of the caller's for objects of another class.
+        noinline fn recut(self: *Self, thread: u32, class: u8, slab: *Slab) ?*Slab {
             if (slab.class.load(.monotonic, .slab_class) == class) return slab;
             if (slab.words_log2 == wordsLog2(classes[class].words)) {
                 slab.cut(class, slab.base);
@@ -504,14 +591,14 @@ pub fn Global(comptime config: Config) type {
             return other;
         }
 
-        /// All of the owner's empty slabs, for any thread; answers whether there was one.
-        noinline fn dropSpares(self: *Self, owner: *Owner, age: ?u32) bool {
+        /// The owner's empty slabs, for any thread, are nobody's from now on.
+        noinline fn dropSpares(self: *Self, owner: *Owner, age: ?u32) void {
             var slab = blk: {
                 owner.spare_lock.lock();
                 defer owner.spare_lock.unlock();
                 if (age) |wanted| {
                     owner.spares_age +|= 1;
-                    if (owner.spares_age <= wanted) return false;
+                    if (owner.spares_age <= wanted) return;
                 }
                 const first = owner.spares;
                 owner.spares = null;
@@ -519,12 +606,10 @@ pub fn Global(comptime config: Config) type {
                 owner.spares_bytes = 0;
                 break :blk first;
             };
-            const any = slab != null;
             while (slab) |spare| {
                 slab = spare.next;
-                self.destroy(spare);
+                self.leave(spare);
             }
-            return any;
         }
 
         // --- Free
@@ -616,7 +701,7 @@ pub fn Global(comptime config: Config) type {
             _ = self.owners[nobody].mail.push(slab);
         }
 
-        fn readMail(self: *Self, thread: u32) void {
+        noinline fn readMail(self: *Self, thread: u32) void {
             const owner = &self.owners[thread];
             self.settleAll(thread, owner.mail.takeAll());
         }
@@ -681,7 +766,7 @@ pub fn Global(comptime config: Config) type {
         }
 
         /// A slab in no list and no row goes where its use says.
-        fn park(self: *Self, thread: u32, slab: *Slab) void {
+        noinline fn park(self: *Self, thread: u32, slab: *Slab) void {
             const class = slab.class.load(.monotonic, .slab_class);
             const used = slab.used();
             if (used == 0) return self.keepSpare(thread, slab);
@@ -702,7 +787,7 @@ pub fn Global(comptime config: Config) type {
         pub fn threadEnded(self: *Self, thread: u32) void {
             if (!self.isReady()) return;
             const owner = &self.owners[thread];
-            _ = self.dropSpares(owner, null);
+            self.dropSpares(owner, null);
             self.orphan_lock.lock();
             defer self.orphan_lock.unlock();
             const mail = owner.mail.close();
@@ -723,7 +808,7 @@ pub fn Global(comptime config: Config) type {
             self.settleAll(nobody, mail);
         }
 
-        fn adopt(self: *Self, thread: u32, class: u8) ?*Slab {
+        noinline fn adopt(self: *Self, thread: u32, class: u8) ?*Slab {
             if (self.orphans.load(.monotonic, .global_orphans) == 0) return null;
             if (ds.fault("global-never-adopted")) return null;
             self.orphan_lock.lock();
@@ -820,7 +905,7 @@ pub fn Global(comptime config: Config) type {
         fn takeChunk(self: *Self, thread: u32, bytes: usize) ?backend_file.Span {
             if (self.backend) |backend| {
                 const wanted = std.mem.alignForward(usize, @max(bytes, 128 << 10), chunk_alignment);
-                const span = backend.take(thread, wanted, chunk_alignment) orelse return null;
+                const span = backend.takeFine(thread, wanted, chunk_alignment) orelse return null;
                 if (!span.zero) ds.memory.zero(span.ptr[0..span.bytes]);
                 return .{ .ptr = span.ptr, .bytes = span.bytes, .zero = true };
             }
@@ -844,19 +929,22 @@ pub fn Global(comptime config: Config) type {
                     if (wrong != error.OutOfMemory) return null;
                     tries += 1;
                     if (ds.fault("global-one-retry") and tries == 2) return null;
+                    const empty_bytes = self.empties_bytes.load(.monotonic, .global_empties);
+                    const much = empty_bytes > self.sections_bytes.load(.monotonic, .global_sections_load) / 2;
+                    if (much and self.dropEmpties(true)) continue;
                     if (self.grow(thread, count, alignment, tag)) |grown| switch (grown) {
                         .added => continue,
                         .run => |run| return run,
                     }
-                    // Low memory is what is left.
-                    else return self.buddy.alloc(count, alignment, tag) catch null;
+                    // Other lengths than the one wanted, and low memory, are what is left.
+                    else if (self.dropEmpties(true)) continue else return self.buddy.alloc(count, alignment, tag) catch null;
                 };
             }
         }
 
         const Grown = union(enum) { added, run: [*]u8 };
 
-        fn grow(self: *Self, thread: u32, count: usize, alignment: usize, tag: u16) ?Grown {
+        noinline fn grow(self: *Self, thread: u32, count: usize, alignment: usize, tag: u16) ?Grown {
             const backend = self.backend orelse return null;
             // What must fit beside the section's own pages.
             const pages = std.math.ceilPowerOfTwo(usize, count) catch return null;
@@ -864,12 +952,13 @@ pub fn Global(comptime config: Config) type {
             const slack = @max(alignment, slab_class.tile_bytes);
             const least = std.math.add(usize, content, slack + content / 256) catch return null;
             const least_units = std.mem.alignForward(usize, least, unit_bytes);
-            const grown = self.sections_bytes.load(.monotonic, .global_sections_load) / 4;
-            const bounded = std.math.clamp(grown, config.section_bytes_min, config.section_bytes_max);
+            const managed = self.sections_bytes.load(.monotonic, .global_sections_load);
+            const bounded = std.math.clamp(managed / 4, config.section_bytes_min, config.section_bytes_max);
             const wished = if (self.region_bytes != 0) std.mem.alignForward(usize, self.region_bytes, unit_bytes) else std.math.floorPowerOfTwo(usize, @intCast(bounded));
             var bytes = @max(least_units, wished);
             const span = while (true) {
-                if (backend.take(thread, bytes, unit_bytes)) |span| break span;
+                const taken = if (managed < config.fine_bytes) backend.takeFine(thread, bytes, unit_bytes) else backend.take(thread, bytes, unit_bytes);
+                if (taken) |span| break span;
                 if (bytes == least_units) return null;
                 bytes = @max(least_units, bytes / 2);
             };
@@ -917,7 +1006,8 @@ pub fn Global(comptime config: Config) type {
                 defer self.orphan_lock.unlock();
                 self.readMail(nobody);
             }
-            for (self.ownersInUse()) |*each| _ = self.dropSpares(each, null);
+            for (self.ownersInUse()) |*each| self.dropSpares(each, null);
+            _ = self.dropEmpties(true);
             return self.giveSections(thread);
         }
 
@@ -933,7 +1023,8 @@ pub fn Global(comptime config: Config) type {
                 defer self.orphan_lock.unlock();
                 self.readMail(nobody);
             }
-            for (self.ownersInUse()) |*each| _ = self.dropSpares(each, ticks_spare);
+            _ = self.dropEmpties(false);
+            for (self.ownersInUse()) |*each| self.dropSpares(each, ticks_spare);
             const idle = self.idle_ticks.load(.monotonic, .global_idle_load) +| 1;
             self.idle_ticks.store(idle, .monotonic, .global_idle);
             if (idle >= ticks_section) _ = self.giveSections(null);
@@ -945,6 +1036,7 @@ pub fn Global(comptime config: Config) type {
             for (self.ownersInUse()) |*each| {
                 if (@atomicLoad(u32, &each.spares_count, .monotonic) != 0) return true;
             }
+            if (self.empties_bytes.load(.monotonic, .global_empties) != 0) return true;
             return self.idle_ticks.load(.monotonic, .global_idle_load) < ticks_section and
                 self.sections_bytes.load(.monotonic, .global_sections_load) != 0;
         }
@@ -1068,10 +1160,13 @@ pub fn Global(comptime config: Config) type {
             var out: ClassFigures = .{ .slot_bytes = classes[class].bytes };
             var next = self.firstRecord();
             while (next) |slab| : (next = slab.older) {
-                if (slab.tag.load(.monotonic, .slab_tag_load) == 0) continue;
+                const tag = slab.tag.load(.monotonic, .slab_tag_load);
+                if (tag == 0) continue;
                 if (slab.class.load(.monotonic, .slab_class) != class) continue;
+                const is_empty = slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty);
+                if (is_empty and tag == nobody + 1) continue;
                 out.slabs += 1;
-                out.slabs_empty += @intFromBool(slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty));
+                out.slabs_empty += @intFromBool(is_empty);
                 out.live += slab.live();
                 out.capacity += classes[class].capacity;
             }
@@ -1099,6 +1194,8 @@ pub fn Global(comptime config: Config) type {
             var next = self.firstRecord();
             while (next) |slab| : (next = slab.older) {
                 if (slab.tag.load(.monotonic, .slab_tag_load) != thread + 1) continue;
+                const is_empty = slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty);
+                if (is_empty and thread == nobody) continue;
                 out.slabs += 1;
                 out.live_bytes += @as(u64, slab.live()) * classes[slab.class.load(.monotonic, .slab_class)].bytes;
             }
@@ -1113,6 +1210,8 @@ pub fn Global(comptime config: Config) type {
             while (next) |slab| : (next = slab.older) {
                 const tag = slab.tag.load(.monotonic, .slab_tag_load);
                 if (tag == 0) continue;
+                const is_empty = slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty);
+                if (is_empty and tag == nobody + 1) continue;
                 const class = classes[slab.class.load(.monotonic, .slab_class)];
                 const live: f64 = @floatFromInt(slab.live());
                 out.slabs += 1;
@@ -1121,7 +1220,7 @@ pub fn Global(comptime config: Config) type {
                 out.slots_live_bytes += live * @as(f64, @floatFromInt(class.bytes));
                 out.slots_capacity += @floatFromInt(class.capacity);
                 if (tag == nobody + 1) out.slabs_orphaned += 1;
-                if (slab.state.load(.monotonic, .slab_state) == @intFromEnum(slab_file.State.empty)) out.slabs_empty += 1;
+                if (is_empty) out.slabs_empty += 1;
             }
             for (self.owners[0..]) |*owner| {
                 if (@intFromPtr(owner) != @intFromPtr(&self.owners[nobody]) and
@@ -1135,7 +1234,7 @@ pub fn Global(comptime config: Config) type {
             const runs = self.buddy.figures();
             const metadata_bytes: f64 = @floatFromInt(self.metadata_bytes.load(.monotonic, .global_metadata_load));
             const inside = if (self.backend == null) metadata_bytes else 0;
-            const slabs_now = out.slabs_bytes;
+            const slabs_now = out.slabs_bytes + @as(f64, @floatFromInt(self.empties_bytes.load(.monotonic, .global_empties)));
             out.pages_bytes = @max(0, @as(f64, @floatFromInt(runs.allocated_bytes)) - slabs_now - inside);
             out.allocated_bytes = out.slots_live_bytes + out.pages_bytes;
             out.managed_bytes = @floatFromInt(runs.managed_bytes);
@@ -1153,7 +1252,8 @@ pub fn Global(comptime config: Config) type {
             if (!self.isReady()) return 0;
             const now = self.figures();
             const runs = self.buddy.figures();
-            const others: u64 = @intFromFloat(now.slabs);
+            var others: u64 = @intFromFloat(now.slabs);
+            for (&self.empties_count) |*slabs| others += @atomicLoad(u32, slabs, .monotonic);
             return @as(u64, @intFromFloat(now.slots_live)) + (runs.allocations -| runs.frees -| others);
         }
 

@@ -471,7 +471,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Takes what is next in a lane; what is not the thread's own goes to its owner. False: nothing.
-        fn collectLane(self: *Self, cache: *Cache, sender: *Cache) bool {
+        noinline fn collectLane(self: *Self, cache: *Cache, sender: *Cache) bool {
             // All at once, not a few each time: each look at the lane waits for lines of the sender's.
             var batch: [Cache.lane_slots]u32 = undefined;
             const count = sender.lane.collect(&batch);
@@ -503,7 +503,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Puts a chain of one class and flavor, whose end is still open, into the own list, or into the
         /// shared stack if there is no room and it may not stay until the next tick.
-        fn keepSome(self: *Self, cache: *Cache, chain: *ds.Chain, all: bool) void {
+        noinline fn keepSome(self: *Self, cache: *Cache, chain: *ds.Chain, all: bool) void {
             if (chain.count == 0) return;
             self.table.next(chain.last).store(none, .monotonic, .chain_link);
             const region = self.table.at(chain.first);
@@ -779,7 +779,7 @@ pub fn LargePool(comptime Table: type) type {
 
         /// Puts free regions of any class into the own lists, the overflow into the shared stacks:
         /// neighbours of one class and flavor together.
-        fn keepAll(self: *Self, cache: *Cache, first: u32) void {
+        noinline fn keepAll(self: *Self, cache: *Cache, first: u32) void {
             var index = first;
             while (index != none) {
                 var chain: ds.Chain = .{ .first = index, .last = index, .count = 1 };
@@ -809,7 +809,7 @@ pub fn LargePool(comptime Table: type) type {
             return null;
         }
 
-        fn steal(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
+        noinline fn steal(self: *Self, thread: u32, cache: *Cache, class: usize, flavors: []const Flavor) ?u32 {
             const top = self.caches_top.load(.monotonic, .cache_top);
             if (top < 2) return null;
             const start = cache.random() % top;
@@ -853,7 +853,7 @@ pub fn LargePool(comptime Table: type) type {
 
         // ---- mapping
 
-        fn refill(
+        noinline fn refill(
             self: *Self,
             cache: *Cache,
             class: usize,
@@ -1020,7 +1020,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Makes all alias ArrayBuffers over the region stale: JavaScript drops them when it looks.
-        pub fn invalidateWraps(self: *Self, region: *Region) void {
+        pub noinline fn invalidateWraps(self: *Self, region: *Region) void {
             const epoch = region.epoch.load(.monotonic, .epoch);
             region.epoch.store((epoch + 1) & regions.epoch_mask, .monotonic, .epoch);
             _ = self.sleeper.purges.fetchAdd(1, .monotonic, .purges);
@@ -1033,7 +1033,7 @@ pub fn LargePool(comptime Table: type) type {
             region.resident = resident;
         }
 
-        pub fn chargeBytes(self: *Self, more: usize, failure: *Failure) Error!void {
+        pub noinline fn chargeBytes(self: *Self, more: usize, failure: *Failure) Error!void {
             const before = self.charged.fetchAdd(more, .monotonic, .charge);
             const limit = self.options.limit_bytes orelse return;
             if (before + more <= limit) return;
@@ -1250,7 +1250,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Brings what lies in a thread's lane to its owners, or to all where they are gone.
-        pub fn emptyLane(self: *Self, sender: *Cache) void {
+        pub noinline fn emptyLane(self: *Self, sender: *Cache) void {
             var batch: [16]u32 = undefined;
             while (true) {
                 const count = sender.lane.collect(&batch);

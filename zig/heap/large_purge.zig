@@ -210,7 +210,7 @@ pub fn Purge(comptime Pool: type) type {
 
         /// Purges the regions of a chain and pushes them onto the clean stacks. The figures go to
         /// `counters`, with shared adds where `shared`.
-        fn purgeChain(
+        noinline fn purgeChain(
             pool: *Pool,
             class: usize,
             chain: *ds.Chain,
@@ -271,7 +271,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// One advice for each run of neighbouring regions.
-        fn purgeBatch(pool: *Pool, batch: []u32, advice: os.Advice) void {
+        noinline fn purgeBatch(pool: *Pool, batch: []u32, advice: os.Advice) void {
             const table = pool.table;
             // Short, nearly sorted, and a tenth of the code of a general sort.
             std.sort.insertion(u32, batch, table, struct {
@@ -364,7 +364,7 @@ pub fn Purge(comptime Pool: type) type {
             return rest;
         }
 
-        fn purgeClass(pool: *Pool, class: usize, unneeded: u64, budget: u64) u64 {
+        noinline fn purgeClass(pool: *Pool, class: usize, unneeded: u64, budget: u64) u64 {
             const each = Pool.classBytes(class);
             var left = budget;
             var wanted = unneeded;
@@ -387,7 +387,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// Empties the caches of threads that rest. True if some cache still holds anything.
-        fn age(pool: *Pool) bool {
+        noinline fn age(pool: *Pool) bool {
             var some = false;
             for (0..pool.caches_top.load(.monotonic, .cache_top)) |thread| {
                 const cache = pool.cacheIfAny(@intCast(thread)) orelse continue;
@@ -428,7 +428,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// Moves what a thread's lists hold beyond its share to the shared stacks.
-        fn shareSurplus(pool: *Pool, cache: *Cache) void {
+        noinline fn shareSurplus(pool: *Pool, cache: *Cache) void {
             for (0..classes) |class| {
                 const max = pool.localMax(class);
                 if (cache.keptOf(class) <= max or !cache.near.lock.trySteal()) continue;
@@ -442,7 +442,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// Moves a resting thread's regions to the shared stacks.
-        pub fn empty(pool: *Pool, cache: *Cache) void {
+        pub noinline fn empty(pool: *Pool, cache: *Cache) void {
             pool.emptyLane(cache);
             if (!cache.remote.isClosed()) pool.shareChain(null, cache.remote.takeAll());
             Pool.Runs.reclaimFrom(pool, cache);
@@ -460,7 +460,7 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// As `empty`, for regions that the scrubber may zero.
-        fn emptyDirty(pool: *Pool, cache: *Cache) void {
+        noinline fn emptyDirty(pool: *Pool, cache: *Cache) void {
             if (!cache.near.lock.trySteal()) return;
             cache.layDown();
             var chain: u32 = none;
@@ -477,7 +477,7 @@ pub fn Purge(comptime Pool: type) type {
 
         /// Zeroes dirty regions of a class, those without wraps, and marks them known-zero. They stay
         /// resident. Returns what is left of the budget.
-        fn scrubClass(pool: *Pool, class: usize, budget: u64) u64 {
+        noinline fn scrubClass(pool: *Pool, class: usize, budget: u64) u64 {
             const table = pool.table;
             var left = budget;
             for (&pool.stacks[class], 0..) |*stacks, f| {

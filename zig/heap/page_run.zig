@@ -158,7 +158,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// What may call the system or fail happens outside the lock; the run is ours by then.
-        fn finish(
+        noinline fn finish(
             pool: *Pool,
             cache: *Cache,
             thread: u32,
@@ -243,7 +243,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Inside the lock: marks a run of the block as live.
-        fn place(pool: *Pool, cache: *Cache, index: u32, block: *B, pages: u32, alignment: u32) ?Run {
+        noinline fn place(pool: *Pool, cache: *Cache, index: u32, block: *B, pages: u32, alignment: u32) ?Run {
             const page = block.live.findRunAligned(pages, alignment) orelse return null;
             block.live.setRange(page, pages);
             block.used += pages;
@@ -257,7 +257,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// Outside the lock: a region of the pool made a block.
-        fn newBlock(
+        noinline fn newBlock(
             pool: *Pool,
             cache: *Cache,
             thread: u32,
@@ -501,7 +501,7 @@ pub fn Runs(comptime Pool: type) type {
 
         /// Inside the owner's lock: takes in what others freed in the blocks that were announced.
         /// Returns the blocks that became empty, linked, for `giveBlocks` outside the lock.
-        fn takeIn(pool: *Pool, cache: *Cache) u32 {
+        noinline fn takeIn(pool: *Pool, cache: *Cache) u32 {
             var empties: u32 = none;
             const me = @as(regions.Tenancy, @bitCast(cache.near.home)).owner;
             var region_index = cache.runs.notified.takeAll() orelse return none;
@@ -708,7 +708,7 @@ pub fn Runs(comptime Pool: type) type {
         }
 
         /// An orphan of the flavor that can hold the request becomes the thread's.
-        fn adopt(pool: *Pool, thread: u32, flavor: Flavor, pages: u32, alignment: u32) ?u32 {
+        noinline fn adopt(pool: *Pool, thread: u32, flavor: Flavor, pages: u32, alignment: u32) ?u32 {
             const shared = &pool.runs;
             if (@atomicLoad(u32, &shared.orphans, .monotonic) == none) return null;
             shared.lock.acquire();
