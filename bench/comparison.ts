@@ -21,7 +21,10 @@ export interface Comparison {
   verdict: Verdict;
   /** Why a line was skipped or failed. */
   note?: string;
-  /** Day of the run, where it is not the report's. */
+  /** How often both sides were measured; absent where the figure is the same each time. */
+  repetitions?: number;
+  /** Id and day of the run, where it is not the report's. */
+  run?: string;
   date?: string;
   /** Each repetition, in the order in which they ran. */
   oursSamples?: number[];
@@ -37,6 +40,8 @@ export interface Measured {
   theirs: readonly number[];
   target?: number | undefined;
   note?: string | undefined;
+  /** Repetitions behind a figure that was put together before; else the samples are counted. */
+  repetitions?: number | "exact";
 }
 
 /** Medians of both sides, their ratio, and the verdict. */
@@ -45,7 +50,11 @@ export function compare(measured: Measured): Comparison {
   const ours = median(measured.ours);
   const theirs = median(measured.theirs);
   const ratio = ours / theirs;
+  if (!Number.isFinite(ratio))
+    return failed(row, work, against, `no figure: ${ours} and ${theirs}`);
   const verdict = target === undefined ? "info" : ratio <= target ? "ok" : "short";
+  const counted = Math.min(measured.ours.length, measured.theirs.length);
+  const repetitions = measured.repetitions ?? counted;
   return {
     row,
     work,
@@ -57,6 +66,7 @@ export function compare(measured: Measured): Comparison {
     ...(target === undefined ? {} : { target }),
     verdict,
     ...(note === undefined ? {} : { note }),
+    ...(repetitions === "exact" ? {} : { repetitions }),
     oursSamples: [...measured.ours],
     theirsSamples: [...measured.theirs],
   };

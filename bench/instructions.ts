@@ -11,7 +11,7 @@ import { arch } from "node:os";
 import { join } from "node:path";
 import { buildHarness } from "./build.ts";
 import { type Comparison, compare, failed, skipped } from "./comparison.ts";
-import type { Options } from "./native_rows.ts";
+import type { Options } from "./contest.ts";
 import { type Face, findPeer } from "./peers.ts";
 import { targets } from "./targets.ts";
 
@@ -109,6 +109,7 @@ async function count(row: InstructionRow, path: Path, options: Options): Promise
       unit: "instructions",
       ours: [counted],
       theirs: [known ?? counted],
+      repetitions: "exact",
       target: judged ? targets[row].committed : undefined,
     });
   } catch (error) {

@@ -1,29 +1,24 @@
 // The rows that go through the C ABI: N1, N2, N3 and N10 of the targets.
 
-import { type Comparison, compare, failed, generator, skipped } from "./comparison.ts";
+import { type Comparison, compare, failed, skipped } from "./comparison.ts";
 import {
+  against,
+  againstBest,
+  besideLines,
+  lines,
+  type Options,
+  run,
+  sourcesFor,
+} from "./contest.ts";
+import {
+  type Face,
   findPeer,
-  interleave,
-  MissingFace,
   type PeerName,
   PeerProcess,
-  readyPeers,
   type Source,
   type Work,
 } from "./peers.ts";
 import { targets } from "./targets.ts";
-
-export interface Options {
-  rounds: number;
-  smoke: boolean;
-  seed: number;
-  /** Only works whose name contains this. */
-  work?: string | undefined;
-  /** Only these opponents. */
-  peers?: readonly string[] | undefined;
-  /** Write the counted instructions down as the committed ones. */
-  record?: boolean;
-}
 
 /** Who is measured beside holdfast where regions are allocated. */
 const regionPeers: readonly PeerName[] = [
@@ -45,67 +40,29 @@ const timedRows = {
   N3: { load: "handover", work: "A allocates 64, B frees", sizes: [2, 32] },
 } as const satisfies Record<string, { load: string; work: string; sizes: readonly number[] }>;
 
+const faces: readonly Face[] = ["holdfast", "holdfast_numbers"];
+
 type TimedRow = keyof typeof timedRows;
 
+/**
+ * N1 is judged against lgalloc, the others against whoever was best in this run, beside which the
+ * face by numbers is shown too.
+ */
 export async function timedRow(row: TimedRow, options: Options): Promise<Comparison[]> {
   const { load, work, sizes } = timedRows[row];
-  const random = generator(options.seed);
-  const own = [findPeer("holdfast"), findPeer("holdfast_numbers")];
-  const sources = [...own, ...sourcesFor(options, regionPeers)];
+  const judge =
+    row === "N1" ? against({ lgalloc: targets.N1.lgalloc }) : againstBest(targets[row].best);
+  const works = sizes
+    .map((size): Work => ({ name: `${work}, ${size} MiB`, load, bytes: size * mib }))
+    .filter(({ name }) => name.includes(options.work ?? ""));
   const result: Comparison[] = [];
-  for (const size of options.smoke ? sizes.slice(0, 1) : sizes) {
-    const name = `${work}, ${size} MiB`;
-    const { peers, left } = await startAll(row, name, sources);
-    try {
-      const work = { name, load, bytes: size * mib };
-      const samples = await interleave(peers, work, { ...options, random });
-      result.push(...judge(row, name, peers, samples), ...left);
-    } catch (error) {
-      result.push(failed(row, name, "", String(error)), ...left);
-    } finally {
-      for (const peer of peers) await peer.end();
+  for (const each of options.smoke ? works.slice(0, 1) : works) {
+    for (const outcome of await run(row, each, faces, regionPeers, options)) {
+      result.push(...lines(row, outcome, "holdfast", judge));
+      result.push(...besideLines(row, outcome, "holdfast_numbers"));
     }
   }
   return result;
-}
-
-/**
- * N1 is judged against lgalloc, the others against whoever was best in this run. The face by numbers
- * is shown beside that opponent.
- */
-function judge(
-  row: TimedRow,
-  work: string,
-  peers: readonly PeerProcess[],
-  samples: Map<string, number[]>,
-): Comparison[] {
-  const ours = samples.get("holdfast") ?? [];
-  const lines = peers
-    .filter((peer) => !peer.name.startsWith("holdfast"))
-    .map((peer) => ({
-      name: peer.name,
-      measured: { row, work, against: peer.label, ours, theirs: samples.get(peer.name) ?? [] },
-    }));
-  const judged =
-    row === "N1"
-      ? { line: lines.find((line) => line.name === "lgalloc"), target: targets.N1.lgalloc }
-      : { line: best(lines), target: targets[row].best };
-  const beside = { work: `${work}, by numbers`, ours: samples.get("holdfast_numbers") ?? [] };
-  return lines.flatMap(({ measured }) =>
-    measured === judged.line?.measured
-      ? [compare({ ...measured, target: judged.target }), compare({ ...measured, ...beside })]
-      : [compare(measured)],
-  );
-}
-
-function best<T extends { measured: { ours: number[]; theirs: number[] } }>(
-  lines: T[],
-): T | undefined {
-  return lines.toSorted((a, b) => compareMedian(a) - compareMedian(b))[0];
-}
-
-function compareMedian(line: { measured: { ours: number[]; theirs: number[] } }): number {
-  return compare({ row: "", work: "", against: "", ...line.measured }).theirs ?? Number.NaN;
 }
 
 /**
@@ -125,12 +82,14 @@ export async function idleRow(options: Options): Promise<Comparison[]> {
       const other = others[round];
       const [ours, theirs] = await Promise.all([
         burst(findPeer("holdfast"), total, idleMs),
-        other && "path" in other ? burst(other, total, idleMs) : undefined,
+        other && "path" in other ? opponentsBurst(other, total, idleMs) : undefined,
       ]);
       starts.push(ours.start);
       ends.push(ours.end);
       if (other && "missing" in other) result.push(skipped("N10", work, other.name, other.missing));
-      if (theirs) {
+      if (typeof theirs === "string") {
+        result.push(skipped("N10", work, other?.name ?? "", `it failed: ${theirs}`));
+      } else if (theirs) {
         const { label, start, end } = theirs;
         result.push(
           compare({
@@ -161,6 +120,11 @@ export async function idleRow(options: Options): Promise<Comparison[]> {
   return [compare({ ...own, target }), ...result];
 }
 
+/** An opponent that fails is named, and fails nothing. */
+function opponentsBurst(source: Source, total: number, idleMs: number) {
+  return burst(source, total, idleMs).catch((error: unknown) => String(error));
+}
+
 async function burst(source: Source, total: number, idleMs: number) {
   if ("missing" in source) throw new Error(source.missing);
   const peer = await PeerProcess.start(source);
@@ -172,34 +136,3 @@ async function burst(source: Source, total: number, idleMs: number) {
     await peer.end();
   }
 }
-
-/** Smoke runs leave out the peers that would have to be compiled first. */
-export function sourcesFor(options: Options, names: readonly PeerName[]): Source[] {
-  const ready: readonly string[] = readyPeers;
-  return names
-    .filter((name) => !options.smoke || ready.includes(name))
-    .filter((name) => !options.peers || options.peers.includes(name))
-    .map(findPeer);
-}
-
-export async function startAll(row: string, work: string, sources: readonly Source[]) {
-  const peers: PeerProcess[] = [];
-  const left: Comparison[] = [];
-  for (const source of sources) {
-    if ("missing" in source) {
-      if (source.name === "holdfast") throw new Error(source.missing);
-      left.push(skipped(row, work, source.name, source.missing));
-      continue;
-    }
-    try {
-      peers.push(await PeerProcess.start(source));
-    } catch (error) {
-      const make = error instanceof MissingFace ? skipped : failed;
-      const text = error instanceof MissingFace ? error.message : String(error);
-      left.push(make(row, work, source.name, text));
-    }
-  }
-  return { peers, left };
-}
-
-export type { Work };

@@ -2,14 +2,25 @@
 // owner's slab.
 
 import { readFileSync } from "node:fs";
-import { type Comparison, compare, failed, generator, median, skipped } from "./comparison.ts";
-import { type Options, sourcesFor, startAll } from "./native_rows.ts";
-import { type Face, findPeer, interleave, type PeerName, type Work } from "./peers.ts";
+import { type Comparison, compare, median } from "./comparison.ts";
+import {
+  against,
+  againstBest,
+  besideLines,
+  bestOf,
+  type Judge,
+  lines,
+  type Options,
+  type Outcome,
+  opponentsOf,
+  orders,
+  run,
+  size,
+} from "./contest.ts";
+import type { Face, PeerName, Work } from "./peers.ts";
 import { targets } from "./targets.ts";
-import type { WorkloadRow } from "./workload_rows.ts";
 
 export type ObjectRow = "N4" | "N5" | "N6" | "N7" | "N8" | "N9";
-type NativeRow = ObjectRow | WorkloadRow;
 
 const generalPeers: readonly PeerName[] = [
   "glibc",
@@ -52,132 +63,15 @@ export function objectRow(row: ObjectRow, options: Options): Promise<Comparison[
   }
 }
 
-/** What came out for one work: a median line for each peer. */
-export interface Outcome {
-  work: Work;
-  samples: Map<PeerName, number[]>;
-  labels: Map<PeerName, string>;
-  peaks: Map<PeerName, number>;
-  left: Comparison[];
-}
-
-/** Runs one work by all peers in turn; every peer is a process of its own, made for this work. */
-export async function run(
-  row: NativeRow,
-  work: Work,
-  faces: readonly Face[],
-  opponents: readonly PeerName[],
-  options: Options,
-  further: readonly Work[] = [],
-  raw = false,
-): Promise<Outcome[]> {
-  const random = generator(options.seed);
-  const sources = [...faces.map(findPeer), ...sourcesFor(options, opponents)];
-  const { peers, left } = await startAll(row, work.name, sources);
-  const labels = new Map(peers.map((peer) => [peer.name, peer.label]));
-  const outcomes: Outcome[] = [];
-  try {
-    for (const each of [work, ...further]) {
-      const dropped = new Map<PeerName, string>();
-      const samples = await interleave(peers, each, { ...options, random, raw }, dropped);
-      const lost = [...dropped].map(([name, why]) =>
-        name.startsWith("holdfast")
-          ? failed(row, each.name, name, why)
-          : skipped(row, each.name, labels.get(name) ?? name, `it failed: ${why}`),
-      );
-      const peaks = new Map(peers.map((peer) => [peer.name, peer.peakBytes]));
-      const first = outcomes.length === 0 ? left : [];
-      outcomes.push({ work: each, samples, labels, peaks, left: [...first, ...lost] });
-    }
-  } finally {
-    for (const peer of peers) await peer.end();
-  }
-  return outcomes;
-}
-
-type Judge = (name: PeerName, best: PeerName | undefined) => number | undefined;
-
-/** What a line says of a face that is not the row's first. */
-const asides: Partial<Record<Face, string>> = {
-  holdfast_linked: ", linked in",
-  holdfast_global: ", by numbers",
-};
-
-/** One line per opponent, each against `ours`; `judge` says which of them decide. */
-export function lines(row: NativeRow, outcome: Outcome, ours: Face, judge: Judge): Comparison[] {
-  const { work, samples, labels, left } = outcome;
-  const own = samples.get(ours);
-  if (!own) return [...theirsOnly(row, outcome), ...left];
-  const best = bestOf(samples);
-  const name = `${work.name}${asides[ours] ?? ""}`;
-  const measured = opponentsOf(samples).map((peer) =>
-    compare({
-      row,
-      work: name,
-      against: labels.get(peer) ?? peer,
-      ours: own,
-      theirs: samples.get(peer) ?? [],
-      target: judge(peer, best),
-    }),
-  );
-  return [...measured, ...left];
-}
-
-/** The field as it stands, where this checkout has nothing to compare yet. */
-function theirsOnly(row: NativeRow, { work, samples, labels }: Outcome): Comparison[] {
-  return opponentsOf(samples).map((peer) => ({
-    row,
-    work: work.name,
-    against: labels.get(peer) ?? peer,
-    unit: "ns" as const,
-    theirs: median(samples.get(peer) ?? []),
-    verdict: "info" as const,
-  }));
-}
-
-export function opponentsOf(samples: Map<PeerName, number[]>): PeerName[] {
-  return [...samples.keys()].filter((peer) => !peer.startsWith("holdfast"));
-}
-
-function bestOf(samples: Map<PeerName, number[]>): PeerName | undefined {
-  const middle = (peer: PeerName) => median(samples.get(peer) ?? []);
-  return opponentsOf(samples).toSorted((a, b) => middle(a) - middle(b))[0];
-}
-
-/** A judge that holds us to the best of all. */
-function againstBest(target: number): Judge {
-  return (peer, best) => (peer === best ? target : undefined);
-}
-
-function against(targets_: Partial<Record<PeerName, number>>): Judge {
-  return (peer) => targets_[peer];
-}
-
 function chosen(works: readonly Work[], options: Options, smokeCount: number): Work[] {
   const wanted = works.filter((work) => work.name.includes(options.work ?? ""));
   return options.smoke ? wanted.slice(0, smokeCount) : wanted;
 }
 
-export function size(bytes: number): string {
-  if (bytes < kib) return `${bytes} B`;
-  return bytes < mib ? `${bytes / kib} KiB` : `${bytes / mib} MiB`;
-}
-
 /** Through the library by a direct record, which is what rows judge, by numbers, and linked in. */
 const generalFaces: readonly Face[] = ["holdfast_direct", "holdfast_global", "holdfast_linked"];
-
-/** A further face of holdfast against the best peer alone; all of them while there is no other face. */
-function besideLines(row: ObjectRow, outcome: Outcome, face: Face, target?: number): Comparison[] {
-  const { samples } = outcome;
-  if (!samples.has(face)) return [];
-  const best = bestOf(samples);
-  const shown = new Map(samples);
-  for (const peer of opponentsOf(samples)) {
-    if (peer !== best && samples.has("holdfast_direct")) shown.delete(peer);
-  }
-  const alone = { ...outcome, samples: shown, left: [] };
-  return lines(row, alone, face, target ? againstBest(target) : () => undefined);
-}
+/** Those that rows with threads show. */
+const threadFaces: readonly Face[] = ["holdfast_direct", "holdfast_linked"];
 
 /** N4: pairs, through the library by a direct record and linked in; both are held to the best peer of each size. */
 async function pairsRow(options: Options): Promise<Comparison[]> {
@@ -193,9 +87,6 @@ async function pairsRow(options: Options): Promise<Comparison[]> {
   }
   return result;
 }
-
-/** The orders of `replace` and `sweep` in the harness. */
-export const orders = { insertion: 0, reverse: 1, random: 2 } as const;
 
 /** N5: live blocks of which the oldest or a random one is replaced. */
 async function liveRow(options: Options): Promise<Comparison[]> {
@@ -261,7 +152,7 @@ async function threadsRow(options: Options): Promise<Comparison[]> {
   const face: Face = "holdfast_direct";
   const remote: Work = { name: "64 B: A allocates 512, B frees", load: "handover512", bytes: 64 };
   if (wanted(remote.name)) {
-    for (const outcome of await run("N6", remote, generalFaces, generalPeers, options)) {
+    for (const outcome of await run("N6", remote, threadFaces, generalPeers, options)) {
       result.push(...lines("N6", outcome, face, againstBest(targets.N6.remote)));
       result.push(...besideLines("N6", outcome, "holdfast_linked"));
     }
@@ -280,16 +171,16 @@ async function threadsRow(options: Options): Promise<Comparison[]> {
       bytes: 0,
       count: load === "mlarge" && options.smoke ? 4 : count,
     };
-    outcomes.push(...(await run("N6", work, generalFaces, generalPeers, options)));
+    outcomes.push(...(await run("N6", work, threadFaces, generalPeers, options)));
   }
   for (const outcome of outcomes) {
     result.push(
       ...lines("N6", outcome, face, against({})),
       ...besideLines("N6", outcome, "holdfast_linked"),
     );
-    result.push(...peakLines(outcome, face));
+    result.push(...peakLines(outcome, face, options.rounds));
   }
-  result.push(...means(outcomes, face));
+  result.push(...means(outcomes, face, options.rounds));
   return result;
 }
 
@@ -332,7 +223,7 @@ function areSiblings(): boolean {
 }
 
 /** Peak resident memory of a shape, held to the peer that needed least. */
-function peakLines(outcome: Outcome, face: Face): Comparison[] {
+function peakLines(outcome: Outcome, face: Face, repetitions: number): Comparison[] {
   const { work, samples, labels, peaks } = outcome;
   if (!samples.has(face)) return [];
   const others = opponentsOf(samples);
@@ -346,12 +237,14 @@ function peakLines(outcome: Outcome, face: Face): Comparison[] {
       ours: [(peaks.get(face) ?? Number.NaN) / mib],
       theirs: [(peaks.get(peer) ?? Number.NaN) / mib],
       target: peer === least ? targets.N6.shapeResident : undefined,
+      // The peak of a process that ran all of them.
+      repetitions,
     }),
   );
 }
 
 /** Geometric means over the shapes: time against the best peer of each, peaks against mimalloc 3. */
-function means(outcomes: readonly Outcome[], face: Face): Comparison[] {
+function means(outcomes: readonly Outcome[], face: Face, repetitions: number): Comparison[] {
   const with_ = outcomes.filter((outcome) => outcome.samples.has(face));
   if (with_.length < 2) return [];
   const names = with_.map((outcome) => outcome.work.name).join(", ");
@@ -365,6 +258,7 @@ function means(outcomes: readonly Outcome[], face: Face): Comparison[] {
       ours: [geometricMean(with_.map((outcome) => figure(outcome, face)))],
       theirs: [geometricMean(with_.map((outcome) => figure(outcome, bestOf(outcome.samples))))],
       target: targets.N6.shapesTime,
+      repetitions,
     }),
   ];
   const label = with_[0]?.labels.get("mimalloc3");
@@ -380,6 +274,7 @@ function means(outcomes: readonly Outcome[], face: Face): Comparison[] {
         ours: [peak(face)],
         theirs: [peak("mimalloc3")],
         target: targets.N6.shapesResident,
+        repetitions,
       }),
     );
   }

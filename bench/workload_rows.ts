@@ -2,8 +2,7 @@
 // and go, regions with touch. No target judges them; the charts of docs/benchmarks are drawn from them.
 
 import { type Comparison, compare, median } from "./comparison.ts";
-import type { Options } from "./native_rows.ts";
-import { lines, orders, type Outcome, opponentsOf, run, size } from "./object_rows.ts";
+import { lines, type Options, type Outcome, opponentsOf, orders, run, size } from "./contest.ts";
 import type { Face, PeerName, Work } from "./peers.ts";
 
 export type WorkloadRow = "W1" | "W2" | "W3" | "W4" | "W5";

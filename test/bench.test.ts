@@ -1,12 +1,22 @@
-// The benchmark's smoke size: every row still runs and yields finite figures. How fast anything is,
-// is not asked here.
+// The benchmark itself: rows that no target judges run at smoke size (those with a target are the proof
+// bench-all), and medians, verdicts, results and merging are right. How fast anything is, is not
+// asked here.
 
 import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { compare, generator, median, shuffled } from "../bench/comparison.ts";
-import type { Report } from "../bench/report.ts";
+import {
+  type Comparison,
+  compare,
+  failed,
+  generator,
+  median,
+  shuffled,
+  skipped,
+} from "../bench/comparison.ts";
+import { judgedRatio, mergeOlder, type Report } from "../bench/report.ts";
+import { exitCode, rowResults } from "../bench/rows.ts";
 import { groups, targets } from "../bench/targets.ts";
 
 const entry = join(import.meta.dir, "..", "bench", "run.ts");
@@ -15,18 +25,18 @@ function bench(...words: string[]) {
   return Bun.spawnSync([process.execPath, entry, "--", ...words], { stderr: "pipe" });
 }
 
-test("every row of the benchmark runs and yields finite ratios", () => {
+test("every row without a target runs and yields finite ratios", () => {
   const folder = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
   const file = join(folder, "out.json");
   try {
-    const run = bench("all", "workloads", "--smoke", "--json", file);
+    const run = bench("instructions", "workloads", "--smoke", "--json", file);
     const output = run.stdout.toString() + run.stderr.toString();
     expect({ code: run.exitCode, output: run.exitCode === 0 ? "" : output }).toEqual({
       code: 0,
       output: "",
     });
     const report = JSON.parse(readFileSync(file, "utf8")) as Report;
-    for (const row of [...(groups.all ?? []), ...(groups.workloads ?? [])]) {
+    for (const row of [...(groups.instructions ?? []), ...(groups.workloads ?? [])]) {
       const ofRow = report.comparisons.filter((one) => one.row === row);
       const lines = ofRow.filter((one) => one.ratio !== undefined);
       // An allocator that this checkout does not have yet is named, not left out.
@@ -62,6 +72,11 @@ test("a ratio above its target is short, at its target it is ok", () => {
   expect(compare(measured).verdict).toBe("info");
 });
 
+test("a figure that is missing is a failure, not a ratio", () => {
+  const measured = { row: "X", work: "w", against: "a", ours: [1], theirs: [] };
+  expect(compare({ ...measured, target: 2 })).toMatchObject({ verdict: "failed" });
+});
+
 test("the median of an even number of samples lies between the middle two", () => {
   expect(median([4, 1, 3, 2])).toBe(2.5);
   expect(median([5, 1, 3])).toBe(3);
@@ -84,4 +99,65 @@ test("every group names rows that have a target", () => {
   for (const rows of Object.values(groups)) {
     for (const row of rows) expect(known).toContain(row);
   }
+});
+
+const line = (row: string, ratio: number, target?: number) =>
+  compare({
+    row,
+    work: `w ${ratio}`,
+    against: "a",
+    ours: [ratio],
+    theirs: [1],
+    ...(target === undefined ? {} : { target }),
+  });
+
+test("a row is short while one of its lines is, and names the one furthest from its target", () => {
+  const lines = [line("N2", 2, 4), line("N2", 3, 1), line("N2", 0.9, 0.2), line("N1", 9)];
+  const [first, second] = rowResults([...lines, line("N3", 1, 1)]);
+  expect(first).toMatchObject({ row: "N1", verdict: "open", judged: 0 });
+  expect(second).toMatchObject({ row: "N2", verdict: "short", judged: 3, met: 1 });
+  expect(second?.worst).toMatchObject({ work: "w 0.9", ratio: 0.9, target: 0.2 });
+  const missing = [failed("N3", "w", "holdfast", "it fell"), line("N3", 1, 1)];
+  expect(rowResults(missing)).toMatchObject([{ verdict: "failed", notes: ["holdfast it fell"] }]);
+});
+
+test("a ratio is shown with the digits that tell on which side of its target it is", () => {
+  expect(judgedRatio(1.153, 1.15)).toBe("1.153");
+  expect(judgedRatio(1.1496, 1.15)).toBe("1.15");
+  expect(judgedRatio(0.0104, 0.01)).toBe("0.01040");
+  expect(judgedRatio(2.614, 1)).toBe("2.61");
+  expect(judgedRatio(2.614, Number.NaN)).toBe("2.61");
+});
+
+test("a run ends with 1 while a line is short or failed; a smoke run only for a failed one", () => {
+  const met = [line("N1", 1, 2), skipped("N1", "w", "b", "needs cargo")];
+  const codes = (comparisons: Comparison[]) =>
+    [false, true].map((smoke) => exitCode({ smoke, comparisons }));
+  expect(codes(met)).toEqual([0, 0]);
+  expect(codes([...met, line("N2", 3, 2)])).toEqual([1, 0]);
+  expect(codes([...met, failed("N2", "w", "a", "it fell")])).toEqual([1, 1]);
+});
+
+test("rows that a later run did not measure stay, with the id and day of their own", () => {
+  const report = (run: string, comparisons: Comparison[]): Report => ({
+    run,
+    date: `2026-01-0${run}T00:00:00.000Z`,
+    smoke: false,
+    rounds: 7,
+    seed: 1,
+    asked: comparisons.map(({ row }) => row),
+    source: { holdfast: "0", commit: "0", zig: "0" },
+    machine: {},
+    rows: rowResults(comparisons),
+    comparisons,
+  });
+  const older = report("1", [line("N1", 1, 2), line("N2", 1, 2)]);
+  const merged = mergeOlder(report("2", [line("N1", 3, 2)]), older);
+  expect(merged.comparisons).toMatchObject([
+    { row: "N1", ratio: 3 },
+    { row: "N2", ratio: 1, run: "1", date: "2026-01-01" },
+  ]);
+  expect(merged.comparisons[0]).not.toHaveProperty("run");
+  expect(merged.rows.map(({ verdict }) => verdict)).toEqual(["short", "met"]);
+  expect(merged.asked).toEqual(["N1", "N2"]);
 });

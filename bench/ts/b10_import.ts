@@ -65,6 +65,7 @@ console.log(
       ours: [libraryBytes / 1024],
       theirs: [targets.B10.libraryKiB],
       target: 1,
+      repetitions: "exact",
     }),
   ]),
 );

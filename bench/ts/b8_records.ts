@@ -99,6 +99,7 @@ async function main(): Promise<void> {
   remote.close();
   owner.close();
   const shared = {
+    note: `theirs: ${objects.toLocaleString("en")} of them`,
     row: "B8",
     work: `${records.toLocaleString("en")} records to a Worker, each`,
     ours: samples.slots,

@@ -46,9 +46,10 @@ export function opponents(): { judged: Module[]; shown: Module[] } {
   const wasi = join(output, "wasi_malloc.wasm");
   const c = [zigPath(), "cc", "-target", "wasm32-wasi", "-mexec-model=reactor", "-Oz", "-s"];
   compile([...c, source("wasi_malloc.c"), "-o", wasi, ...exportsOf.map((flag) => `-Wl,${flag}`)]);
+  const compiler = `Zig ${zigVersion()}`;
   const judged = [
-    read("std.heap.wasm_allocator", std),
-    read("wasi-libc malloc (of the compiler)", wasi),
+    read(`std.heap.wasm_allocator, ${compiler}`, std),
+    read(`wasi-libc malloc, of ${compiler}`, wasi),
   ];
   if (!existsSync(debianLibc)) return { judged, shown: [] };
   const dlmalloc = join(output, "dlmalloc.wasm");
@@ -56,7 +57,7 @@ export function opponents(): { judged: Module[]; shown: Module[] } {
   compile([...c.slice(0, 4), "-Oz", "-c", source("wasi_malloc.c"), "-o", object]);
   const link = [zigPath(), "build-exe", object, debianLibc, ...freestanding, "-fno-entry"];
   compile([...link, "-fstrip", "-O", "ReleaseSmall", ...exportsOf, `-femit-bin=${dlmalloc}`]);
-  return { judged, shown: [read("wasi-libc dlmalloc (Debian)", dlmalloc)] };
+  return { judged, shown: [read(`wasi-libc dlmalloc, Debian ${debianVersion()}`, dlmalloc)] };
 }
 
 export function driver(): Module {
@@ -65,6 +66,16 @@ export function driver(): Module {
   const zig = [zigPath(), "build-exe", source("churn.zig"), ...freestanding, ...asExecutable];
   compile([...zig, "-O", "ReleaseFast", `-femit-bin=${path}`]);
   return read("churn", path);
+}
+
+function zigVersion(): string {
+  return Bun.spawnSync([zigPath(), "version"]).stdout.toString().trim();
+}
+
+function debianVersion(): string {
+  if (!Bun.which("dpkg-query")) return "of unknown version";
+  const status = Bun.spawnSync(["dpkg-query", "--status", "wasi-libc"]).stdout.toString();
+  return /^Version: (.*)$/m.exec(status)?.[1] ?? "of unknown version";
 }
 
 function compile(command: string[]): void {
