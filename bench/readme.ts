@@ -5,9 +5,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../scripts/toolchain.ts";
-import { judgedRatio, markdown, type Report, ratio } from "./report.ts";
+import { judgedRatio, markdown, type Report } from "./report.ts";
 import { type RowResult, titles } from "./rows.ts";
-import { groups, type RowName } from "./targets.ts";
+import { groups } from "./targets.ts";
 
 const reportFile = "docs/benchmarks/all.json";
 export const pageFile = "docs/benchmarks/all.md";
@@ -43,19 +43,16 @@ export function withTable(text: string, report: Report): string {
 /** Where, when and how; a line a row; what is missing from it. */
 export function readmeTable(report: Report): string {
   const asked = groups.all ?? [];
-  const results = report.rows.filter((one) => asked.includes(one.row as RowName));
-  const known = new Set(results.map((one) => one.row));
-  const unknown = asked.filter((row) => !known.has(row));
-  const met = results.filter((one) => one.verdict === "met").length;
+  const results = new Map(report.rows.map((one) => [one.row, one]));
+  const met = asked.filter((row) => results.get(row)?.verdict === "met").length;
   const row = (texts: readonly string[]) => `| ${texts.join(" | ")} |`;
   return [
     `${met} of ${asked.length} rows reach their target. ${provenance(report)}`,
     "",
-    row(["row", "what is done", "furthest from its target", "ratio", "target", ""]),
+    row(["row", "what is done", "the line that has least room", "ratio", "target", ""]),
     row(["---", "---", "---", "---:", "---:", "---"]),
-    ...results.map((one) => row(cells(one))),
-    ...unknown.map((name) => row([name, titles[name], "", "", "", "not run"])),
-    ...remarks(report, results, unknown),
+    ...asked.map((name) => row([name, titles[name], ...cells(results.get(name))])),
+    ...remarks(report),
   ].join("\n");
 }
 
@@ -69,35 +66,47 @@ function provenance(report: Report): string {
   ].join(" ");
 }
 
-function cells({ row, verdict, judged, met, worst }: RowResult): string[] {
+function cells(result: RowResult | undefined): string[] {
+  if (!result) return ["", "", "", "not run"];
+  const { verdict, judged, met, worst } = result;
   const verdicts = {
     met: "met",
     short: `short: ${met} of ${judged} lines met`,
     failed: "failed",
     open: "not judged",
   };
+  if (!worst) return ["", "", "", verdicts[verdict]];
+  const { work, against, ratio, target } = worst;
   return [
-    row,
-    titles[row as RowName],
-    worst ? `${worst.work}, against ${worst.against}` : "",
-    worst ? judgedRatio(worst.ratio, worst.target) : "",
-    worst ? ratio(worst.target) : "",
+    `${work}, against ${against}`,
+    judgedRatio(ratio, target),
+    String(Number(target.toPrecision(3))),
     verdicts[verdict],
   ];
 }
 
-function remarks(report: Report, results: readonly RowResult[], unknown: readonly string[]) {
+/** What the lines above do not say: opponents that are missing, and rows of other days. */
+function remarks(report: Report): string[] {
   const result: string[] = [];
-  if (unknown.length > 0) result.push(`Not run: ${unknown.join(", ")}.`);
-  const earlier = new Map(
-    report.comparisons.filter((one) => one.run).map((one) => [one.row, one.date]),
+  const left = Map.groupBy(
+    report.rows.flatMap(({ row, notes }) => notes.map((note) => ({ row, note: firstLine(note) }))),
+    ({ note }) => note,
   );
-  if (earlier.size > 0) {
-    const named = Array.from(earlier, ([row, day]) => `${row} (${day})`);
-    result.push(`Measured in other runs: ${named.join(", ")}.`);
+  if (left.size > 0) {
+    const named = Array.from(
+      left,
+      ([note, of]) => `${note} (${of.map(({ row }) => row).join(", ")})`,
+    );
+    result.push(`Left out or failed: ${named.join("; ")}.`);
   }
-  const left = results.flatMap((one) => one.notes.map((note) => `${one.row} ${firstLine(note)}`));
-  if (left.length > 0) result.push(`Left out or failed: ${left.join("; ")}.`);
+  const earlier = Map.groupBy(
+    report.comparisons.filter(({ run }) => run !== undefined),
+    ({ date }) => date,
+  );
+  for (const [day, lines] of earlier) {
+    const rows = new Set(lines.map(({ row }) => row));
+    result.push(`Measured in other runs, on ${day}: ${[...rows].join(", ")}.`);
+  }
   return result.flatMap((text) => ["", text]);
 }
 

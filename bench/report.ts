@@ -133,8 +133,10 @@ export function markdown(report: Report): string {
 
 /** Rows of the file that another run measured. */
 function others(report: Report): string[] {
-  const rows = report.comparisons.filter((one) => one.run).map((one) => `${one.row} (${one.date})`);
-  return rows.length === 0 ? [] : ["", `Of earlier runs: ${[...new Set(rows)].join(", ")}.`];
+  const lines = report.comparisons.filter((one) => one.run);
+  if (lines.length === 0) return [];
+  const rows = [...new Set(lines.map((one) => `${one.row} (${one.date})`))];
+  return ["", `Of other runs: ${rows.join(", ")}.`];
 }
 
 /** The report with the rows of an older one that this run did not measure. */
@@ -199,9 +201,11 @@ export function ratio(value: number): string {
 
 /** A ratio that stands beside its target: with as many digits as show on which side it is. */
 export function judgedRatio(value: number, target: number): string {
-  const short = ratio(value);
-  const seen = value > target === Number(short) > target;
-  return seen ? short : value.toPrecision(4);
+  let text = ratio(value);
+  for (let digits = 4; value > target !== Number(text) > target && digits <= 17; digits++) {
+    text = value.toPrecision(digits);
+  }
+  return text;
 }
 
 /** How each line's ratio changed against an older report of the same rows. */
