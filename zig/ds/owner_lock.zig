@@ -79,7 +79,7 @@ pub fn OwnerLock(comptime Sync: type) type {
 
         /// True: the caller is inside and the owner is kept out until endSteal. False: another
         /// thief is inside, or the owner did not leave in time.
-        pub fn trySteal(lock: *Lock) bool {
+        pub noinline fn trySteal(lock: *Lock) bool {
             // Acquire: pairs with the release of the previous thief's endSteal.
             const seen = lock.gate.load(.monotonic, .thief_see) & ~thief;
             if (lock.gate.cmpxchg(seen, seen | thief, .acquire, .monotonic, .thief_claim) != null) return false;

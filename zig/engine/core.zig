@@ -1304,7 +1304,7 @@ pub fn Engine(comptime Os: type) type {
 
         // ---- pools
 
-        pub inline fn poolOf(self: *Self, id: u32) ?*Pool {
+        pub noinline fn poolOf(self: *Self, id: u32) ?*Pool {
             const slot = &self.pools[id & (pools_max - 1)];
             if (id == 0 or slot.id.load(.monotonic, .pool_id) != id) return null;
             return slot.pool.load(.acquire, .pool);

@@ -451,7 +451,7 @@ pub fn Layered(comptime E: type) type {
         // ---- the face without handles
 
         /// The layer of the open slot of that number, if it is of that kind.
-        pub inline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
+        pub noinline fn layerOf(self: *E, comptime kind: Kind, id: u32) ?*L.Of(kind) {
             const slot = &self.pools[id & (E.pools_count - 1)];
             if (slot.id.load(.monotonic, .pool_id) != id) return null;
             return switch (slot.layer()) {

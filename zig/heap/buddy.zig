@@ -47,7 +47,7 @@ pub const Options = struct {
 pub const SpinLock = struct {
     word: ds.Real.Atomic(u32) = .init(0),
 
-    pub fn lock(spin: *SpinLock) void {
+    pub noinline fn lock(spin: *SpinLock) void {
         // Acquire: pairs with the release in unlock; without it the lists could be read as they
         // were before the last holder.
         while (spin.word.swap(1, .acquire, .spin_lock) != 0) {

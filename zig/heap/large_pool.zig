@@ -1312,14 +1312,17 @@ pub fn LargePool(comptime Table: type) type {
             cache.layDown();
             cache.dropHand();
             var lists: [classes][Flavor.count]u32 = undefined;
-            for (&lists, &cache.rows) |*list, *row| {
-                list.* = row.heads;
-                row.heads = @splat(none);
-                row.count.store(0, .monotonic, .cache_count);
-            }
+            for (&lists, &cache.rows) |*list, *row| emptyRow(row, list);
             cache.near.lock.leave();
             for (&lists) |*list| for (list) |head| self.shareChain(cache, if (head == none) null else head);
             self.wakeIfAsleep();
+        }
+
+        /// Not in line: the compiler would write it out for every class.
+        noinline fn emptyRow(row: anytype, heads: *[Flavor.count]u32) void {
+            heads.* = row.heads;
+            row.heads = @splat(none);
+            row.count.store(0, .monotonic, .cache_count);
         }
 
         /// The index serves a new thread: its cache takes remote frees again.

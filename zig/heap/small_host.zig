@@ -116,7 +116,7 @@ pub fn Reservation(comptime Os: type) type {
             return 0;
         }
 
-        pub fn acquire(host: *Host) void {
+        pub noinline fn acquire(host: *Host) void {
             // Pairs with the release below: what the last holder wrote is seen.
             if (host.lock.cmpxchgStrong(0, 1, .acquire, .monotonic) == null) return;
             while (host.lock.swap(2, .acquire) != 0) Os.wait(&host.lock.raw, 2, null);

@@ -246,6 +246,11 @@ pub fn adviceNumber(advice: os.Advice) u32 {
 
 /// See `os.Primitives`.
 pub fn advise(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
+    return adviseOnce(ptr, bytes, advice);
+}
+
+/// Apart, so that it is in the library once.
+noinline fn adviseOnce(ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
     if (advice == .populate_write and !works(.populate_write)) {
         touch(ptr, bytes);
         return 0;
@@ -324,6 +329,11 @@ pub fn mapLimit() u64 {
 
 /// See `os.Primitives`. By `mincore`, a byte a page, 4096 pages a call.
 pub fn residentBytes(ptr: [*]const u8, bytes: usize) u64 {
+    return countResident(ptr, bytes);
+}
+
+/// Apart, as `adviseOnce`.
+noinline fn countResident(ptr: [*]const u8, bytes: usize) u64 {
     const page = pageBytes();
     var address = std.mem.alignBackward(usize, @intFromPtr(ptr), page);
     const end = std.mem.alignForward(usize, @intFromPtr(ptr) + bytes, page);

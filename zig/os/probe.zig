@@ -167,7 +167,7 @@ fn largePagesEnabled() bool {
     var lines = proc.Lines.open("/sys/kernel/mm/transparent_hugepage/enabled") orelse return false;
     defer lines.close();
     const line = lines.next() orelse return false;
-    return std.mem.find(u8, line, "[never]") == null;
+    return proc.find(line, "[never]") == null;
 }
 
 test "an advice that works is seen to work on this kernel" {

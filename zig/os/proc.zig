@@ -33,7 +33,7 @@ pub const Lines = struct {
     pub fn next(lines: *Lines) ?[]const u8 {
         while (true) {
             const held = lines.buffer[lines.start..lines.end];
-            if (std.mem.findScalar(u8, held, '\n')) |length| {
+            if (find(held, "\n")) |length| {
                 lines.start += length + 1;
                 return held[0..length];
             }
@@ -70,6 +70,30 @@ pub const Lines = struct {
     }
 };
 
+/// Where `wanted` begins in `text`. The standard library's search is quicker for long texts and ten times
+/// as much code.
+pub noinline fn find(text: []const u8, wanted: []const u8) ?usize {
+    var start: usize = 0;
+    while (start + wanted.len <= text.len) : (start += 1) {
+        for (wanted, text[start..][0..wanted.len]) |want, have| {
+            if (want != have) break;
+        } else return start;
+    }
+    return null;
+}
+
+/// The number that `text` is, in lower case digits of base 16.
+fn hexadecimal(text: []const u8) ?usize {
+    if (text.len == 0 or text.len > 2 * @sizeOf(usize)) return null;
+    var value: usize = 0;
+    for (text) |letter| value = value << 4 | switch (letter) {
+        '0'...'9' => letter - '0',
+        'a'...'f' => letter - 'a' + 10,
+        else => return null,
+    };
+    return value;
+}
+
 /// The first number in `text`, after any spaces and letters.
 pub fn number(text: []const u8) ?u64 {
     var index: usize = 0;
@@ -84,7 +108,7 @@ pub fn number(text: []const u8) ?u64 {
 
 /// Hundredths of the decimal number behind `name` in `text`; 0 if there is none.
 pub fn hundredths(text: []const u8, name: []const u8) u32 {
-    const start = std.mem.indexOf(u8, text, name) orelse return 0;
+    const start = find(text, name) orelse return 0;
     var value: u32 = 0;
     var decimals: ?u32 = null;
     for (text[start + name.len ..]) |letter| {
@@ -149,11 +173,12 @@ pub const Mapping = struct {
     };
 
     fn header(line: []const u8) ?Mapping {
-        const dash = std.mem.findScalar(u8, line, '-') orelse return null;
-        const space = std.mem.findScalarPos(u8, line, dash, ' ') orelse return null;
+        const dash = find(line, "-") orelse return null;
+        const space = find(line, " ") orelse return null;
+        if (space <= dash) return null;
         return .{
-            .start = std.fmt.parseInt(usize, line[0..dash], 16) catch return null,
-            .end = std.fmt.parseInt(usize, line[dash + 1 .. space], 16) catch return null,
+            .start = hexadecimal(line[0..dash]) orelse return null,
+            .end = hexadecimal(line[dash + 1 .. space]) orelse return null,
         };
     }
 
@@ -212,6 +237,10 @@ test "a number is found behind its name" {
     try std.testing.expectEqual(12, number("LazyFree:     12 kB"));
     try std.testing.expectEqual(null, number("none"));
     try std.testing.expectEqualStrings("22", word("11  22 33", 1).?);
+    try std.testing.expectEqual(6, find("alpha beta", "beta"));
+    try std.testing.expectEqual(null, find("alpha bet", "beta"));
+    try std.testing.expectEqual(0x7f00abcd, hexadecimal("7f00abcd"));
+    for ([_][]const u8{ "", "7g", "10000000000000000" }) |wrong| try std.testing.expectEqual(null, hexadecimal(wrong));
     try std.testing.expectEqual(1207, hundredths("some avg10=12.07 avg60=3.00", "avg10="));
     try std.testing.expectEqual(300, hundredths("some avg10=12.07 avg60=3", "avg60="));
     try std.testing.expectEqual(0, hundredths("some", "avg10="));

@@ -243,7 +243,7 @@ pub fn SpinLock(comptime Sync: type) type {
 
         const Lock = @This();
 
-        pub fn acquire(lock: *Lock) void {
+        pub noinline fn acquire(lock: *Lock) void {
             // Acquire: pairs with the release below, so that the section before is seen whole.
             while (lock.word.swap(1, .acquire, .spin_acquire) != 0) Sync.pause();
         }
@@ -342,7 +342,7 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
         }
 
         /// Maps zeroed bookkeeping memory, rounded up to pages.
-        pub fn metadata(self: *Self, bytes: usize) ?[*]u8 {
+        pub noinline fn metadata(self: *Self, bytes: usize) ?[*]u8 {
             var errno: u16 = 0;
             const rounded = std.mem.alignForward(usize, bytes, Os.pageBytes());
             const ptr = Os.reserve(rounded, Os.pageBytes(), &errno) orelse return null;
