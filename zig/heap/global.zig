@@ -317,7 +317,7 @@ pub fn Global(comptime config: Config) type {
             return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
         }
 
-        fn seat(row: *Row, slab: *Slab) void {
+        noinline fn seat(row: *Row, slab: *Slab) void {
             slab.state.store(@intFromEnum(slab_file.State.current), .monotonic, .slab_state);
             slab.left = slab_file.left_never;
             row.slab = slab;
@@ -325,7 +325,7 @@ pub fn Global(comptime config: Config) type {
         }
 
         /// A slab that left its row waits in no list until enough of it is free.
-        fn shelve(_: *Self, slab: *Slab) void {
+        noinline fn shelve(_: *Self, slab: *Slab) void {
             const idle = slab.capacity - slab.used();
             slab.left = classes[slab.class.load(.monotonic, .slab_class)].threshold - idle;
             slab.state.store(@intFromEnum(slab_file.State.full), .monotonic, .slab_state);
@@ -409,14 +409,14 @@ pub fn Global(comptime config: Config) type {
             return self.freshSlab(thread, class);
         }
 
-        fn enlist(owner: *Owner, class: u8, slab: *Slab) void {
+        noinline fn enlist(owner: *Owner, class: u8, slab: *Slab) void {
             slab.prev = null;
             slab.next = owner.partial[class];
             if (slab.next) |next| next.prev = slab;
             owner.partial[class] = slab;
         }
 
-        fn unlist(owner: *Owner, class: u8, slab: *Slab) void {
+        noinline fn unlist(owner: *Owner, class: u8, slab: *Slab) void {
             if (slab.next) |next| next.prev = slab.prev;
             if (slab.prev) |prev| prev.next = slab.next else owner.partial[class] = slab.next;
             slab.next = null;
@@ -514,7 +514,7 @@ pub fn Global(comptime config: Config) type {
             self.empties[length] = slab.next;
             slab.next = null;
             @atomicStore(u32, &self.empties_count[length], self.empties_count[length] - 1, .monotonic);
-            self.empties_unneeded[length] = @min(self.empties_unneeded[length], self.empties_count[length]);
+            @atomicStore(u32, &self.empties_unneeded[length], @min(self.empties_unneeded[length], self.empties_count[length]), .monotonic);
             self.addEmpties(slab.span_shift, -1);
             return slab;
         }
@@ -527,31 +527,26 @@ pub fn Global(comptime config: Config) type {
 
         /// Spans of empty slabs go back: of those that nobody needed since the last call, or of all.
         /// Answers whether there was one.
-        noinline fn dropEmpties(self: *Self, comptime all: bool) bool {
+        noinline fn dropEmpties(self: *Self, all: bool) bool {
             var any = false;
-            for (0..slab_class.span_shifts_count) |length| {
-                const kept = blk: {
-                    self.empties_lock.lock();
-                    defer self.empties_lock.unlock();
-                    break :blk self.empties_count[length] - self.empties_unneeded[length];
-                };
-                while (true) {
-                    const slab = blk: {
-                        self.orphan_lock.lock();
-                        defer self.orphan_lock.unlock();
-                        if (!all and @atomicLoad(u32, &self.empties_count[length], .monotonic) <= kept) break :blk null;
-                        const slab = self.popEmpty(length) orelse break :blk null;
-                        slab.tag.store(0, .monotonic, .slab_tag);
-                        break :blk slab;
-                    } orelse break;
-                    self.destroy(slab);
-                    any = true;
-                }
-                self.empties_lock.lock();
-                defer self.empties_lock.unlock();
-                self.empties_unneeded[length] = self.empties_count[length];
-            }
+            for (0..slab_class.span_shifts_count) |length| any = self.dropEmptiesOf(length, all) or any;
             return any;
+        }
+
+        noinline fn dropEmptiesOf(self: *Self, length: usize, all: bool) bool {
+            const unneeded = &self.empties_unneeded[length];
+            // Others may take some meanwhile: then a few too many go.
+            const most = if (all) std.math.maxInt(u32) else @atomicLoad(u32, unneeded, .monotonic);
+            var left = most;
+            while (left != 0) : (left -= 1) {
+                self.orphan_lock.lock();
+                const found = self.popEmpty(length);
+                if (found) |slab| slab.tag.store(0, .monotonic, .slab_tag);
+                self.orphan_lock.unlock();
+                self.destroy(found orelse break);
+            }
+            @atomicStore(u32, unneeded, @atomicLoad(u32, &self.empties_count[length], .monotonic), .monotonic);
+            return left != most;
         }
 
         noinline fn takeSpare(self: *Self, thread: u32, class: u8) ?*Slab {

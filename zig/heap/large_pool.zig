@@ -853,7 +853,7 @@ pub fn LargePool(comptime Table: type) type {
 
         // ---- mapping
 
-        noinline fn refill(
+        fn refill(
             self: *Self,
             cache: *Cache,
             class: usize,
@@ -1314,7 +1314,9 @@ pub fn LargePool(comptime Table: type) type {
             var lists: [classes][Flavor.count]u32 = undefined;
             for (&lists, &cache.rows) |*list, *row| emptyRow(row, list);
             cache.near.lock.leave();
-            for (&lists) |*list| for (list) |head| self.shareChain(cache, if (head == none) null else head);
+            // As one row: two loops would be unrolled to sixteen calls.
+            const heads: *const [classes * Flavor.count]u32 = @ptrCast(&lists);
+            for (heads) |head| self.shareChain(cache, if (head == none) null else head);
             self.wakeIfAsleep();
         }
 
