@@ -45,7 +45,7 @@ struct everything {
   uint32_t thread, large, omitted, wiped, global, reclaiming, small, slab;
   double lease, slot;
   unsigned char *copied, *gone, *zeroed;
-  void *region, *object, *slotted, *tiny, *direct, *slab_direct;
+  void *region, *object, *slotted, *tiny, *direct, *large_direct;
 };
 
 static uint32_t pool(uint32_t thread, uint32_t fork_policy) {
@@ -88,14 +88,14 @@ static struct everything set_up(void) {
   all.copied = lease(all.thread, all.large);
   all.gone = lease(all.thread, all.omitted);
   all.zeroed = lease(all.thread, all.wiped);
-  all.region = hf_region_alloc(all.thread, all.large, region_bytes, NULL);
   all.object = hf_global_alloc(all.thread, all.global, 100, 0);
   all.slotted = hf_reclaiming_alloc(all.thread, all.reclaiming, 100, 0);
   all.tiny = hf_small_alloc(all.thread, all.small, 100, 0);
   all.slot = hf_slab_alloc(all.thread, all.slab);
   all.direct = hf_global_direct(all.thread, all.global);
-  all.slab_direct = hf_slab_direct(all.slab);
-  check(all.region && all.object && all.slotted && all.tiny && all.slot >= 0 && all.direct, "every allocator gives");
+  all.large_direct = hf_large_direct(all.thread, all.large);
+  all.region = hf_large_take(all.large_direct, region_bytes);
+  check(all.region && all.object && all.slotted && all.tiny && all.slot >= 0 && all.direct && all.large_direct, "every allocator gives");
   return all;
 }
 
@@ -154,7 +154,9 @@ static void in_child(const struct everything *all) {
   check(hf_global_create(all->thread, &global) < 0, "child: an allocator is refused");
   check(hf_slab_create(all->thread, &slab) < 0, "child: a slab is refused");
   check(!hf_region_alloc(all->thread, all->large, region_bytes, NULL), "child: a region is refused");
-  check(hf_region_free(all->thread, all->large, all->region) != HF_STATUS_OK, "child: a region stays");
+  check(hf_region_free(all->thread, all->large, all->region) == HF_STATUS_FORKED, "child: a region stays");
+  check(!hf_large_take(all->large_direct, region_bytes), "child: take of a region is refused");
+  check(hf_large_give(all->large_direct, all->region) == HF_STATUS_FORKED, "child: give of a region is refused");
   check(!hf_global_alloc(all->thread, all->global, 100, 0), "child: an object is refused");
   check(hf_global_free(all->thread, all->global, all->object) == HF_STATUS_FORKED, "child: an object stays");
   check(!hf_global_realloc(all->thread, all->global, all->object, 5000, 0), "child: realloc is refused");
