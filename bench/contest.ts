@@ -17,6 +17,27 @@ import {
 const kib = 1 << 10;
 const mib = 1 << 20;
 
+/** Who is measured beside holdfast where regions are allocated. */
+export const regionPeers: readonly PeerName[] = [
+  "glibc",
+  "jemalloc",
+  "tcmalloc",
+  "lgalloc",
+  "mimalloc2",
+  "mimalloc3",
+];
+
+/** Who is measured beside holdfast where objects of any size are. */
+export const anySizePeers: readonly PeerName[] = [
+  "glibc",
+  "smp",
+  "jemalloc",
+  "tcmalloc",
+  "mimalloc2",
+  "mimalloc3",
+  "snmalloc",
+];
+
 export interface Options {
   rounds: number;
   smoke: boolean;

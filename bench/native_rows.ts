@@ -7,28 +7,12 @@ import {
   besideLines,
   lines,
   type Options,
+  regionPeers,
   run,
   sourcesFor,
 } from "./contest.ts";
-import {
-  type Face,
-  findPeer,
-  type PeerName,
-  PeerProcess,
-  type Source,
-  type Work,
-} from "./peers.ts";
+import { type Face, findPeer, PeerProcess, type Source, type Work } from "./peers.ts";
 import { targets } from "./targets.ts";
-
-/** Who is measured beside holdfast where regions are allocated. */
-const regionPeers: readonly PeerName[] = [
-  "glibc",
-  "jemalloc",
-  "tcmalloc",
-  "lgalloc",
-  "mimalloc2",
-  "mimalloc3",
-];
 
 const mib = 1 << 20;
 const burstBytes = 1 << 30;

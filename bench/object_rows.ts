@@ -6,6 +6,7 @@ import { type Comparison, compare, median } from "./comparison.ts";
 import {
   against,
   againstBest,
+  anySizePeers,
   besideLines,
   bestOf,
   type Judge,
@@ -22,17 +23,8 @@ import { targets } from "./targets.ts";
 
 export type ObjectRow = "N4" | "N5" | "N6" | "N7" | "N8" | "N9";
 
-const generalPeers: readonly PeerName[] = [
-  "glibc",
-  "smp",
-  "jemalloc",
-  "tcmalloc",
-  "mimalloc2",
-  "mimalloc3",
-  "snmalloc",
-  "buddy_slab_old",
-  "buddy_slab",
-];
+/** Allocators of any size, the originals last. */
+const generalPeers: readonly PeerName[] = [...anySizePeers, "buddy_slab_old", "buddy_slab"];
 const reclaimingPeers: readonly PeerName[] = ["frusa", "glibc", "mimalloc3"];
 const slabPeers: readonly PeerName[] = [
   "forge_slab",

@@ -30,8 +30,10 @@ export interface Work {
 /** A peer that can be started, or the reason why not. */
 export type Source = { name: PeerName; path: string } | { name: PeerName; missing: string };
 
-/** A block of any workload takes a second or two; a process that needs this long hangs. */
-const patienceMs = 20_000;
+/** How long a process may take to answer before it is given up: the first touch of gigabytes is slow. */
+const patienceMs = 60_000;
+/** A workload of a fixed number of operations takes a second or two; what needs this long hangs. */
+const countPatienceMs = 20_000;
 /** A repetition is the median of a few blocks, so that one interruption does not decide it. */
 const blocksPerTurn = 3;
 const blockMs = 20;
@@ -92,7 +94,7 @@ export class PeerProcess {
 
   static async start(source: { name: PeerName; path: string }): Promise<PeerProcess> {
     const peer = new PeerProcess(source.name, source.path);
-    const [word, ...version] = (await peer.#line()).split(" ");
+    const [word, ...version] = (await peer.#line(patienceMs)).split(" ");
     if (word === "missing") throw new MissingFace(version.join(" "));
     if (word !== "ready") throw new Error(`${source.name} did not start`);
     peer.version = version.join(" ");
@@ -104,10 +106,14 @@ export class PeerProcess {
   }
 
   /** One line to the harness and the numbers of its answer. */
-  async command(...words: (string | number)[]): Promise<number[]> {
+  command(...words: (string | number)[]): Promise<number[]> {
+    return this.#ask(words, patienceMs);
+  }
+
+  async #ask(words: (string | number)[], patience: number): Promise<number[]> {
     this.#process.stdin.write(`${words.join(" ")}\n`);
     await this.#process.stdin.flush();
-    const answer = await this.#line();
+    const answer = await this.#line(patience);
     const [word, ...numbers] = answer.split(" ");
     if (word !== "ok") throw new Error(`${this.name} ${words.join(" ")}: ${answer}`);
     return numbers.map(Number);
@@ -116,7 +122,8 @@ export class PeerProcess {
   /** Nanoseconds for one operation of a workload; notes the peak of the resident set. */
   async measure(work: Work, count: number, fault: boolean): Promise<number> {
     const words = [work.load, work.bytes, count, fault ? 1 : 0, ...(work.extra ?? [])];
-    const [ns = Number.NaN, operations = 1, , peak = 0] = await this.command(...words);
+    const patience = work.count === undefined ? patienceMs : countPatienceMs;
+    const [ns = Number.NaN, operations = 1, , peak = 0] = await this.#ask(words, patience);
     this.peakBytes = Math.max(this.peakBytes, peak);
     return ns / operations;
   }
@@ -126,19 +133,17 @@ export class PeerProcess {
     await this.#process.exited;
   }
 
-  async #line(): Promise<string> {
+  async #line(patience: number): Promise<string> {
     let gaveUp = false;
     const timer = setTimeout(() => {
       gaveUp = true;
       this.#process.kill("SIGKILL");
-    }, patienceMs);
+    }, patience);
     try {
       while (!this.#pending.includes("\n")) {
         const { done, value } = await this.#output.next();
         if (done) {
-          const how = gaveUp
-            ? `gave no answer in ${patienceMs / 1000} s`
-            : "ended without an answer";
+          const how = gaveUp ? `gave no answer in ${patience / 1000} s` : "ended without an answer";
           throw new Error(`${this.name} ${how}`);
         }
         this.#pending += new TextDecoder().decode(value);

@@ -2,28 +2,20 @@
 // and go, regions with touch. No target judges them; the charts of docs/benchmarks are drawn from them.
 
 import { type Comparison, compare, median } from "./comparison.ts";
-import { lines, type Options, type Outcome, opponentsOf, orders, run, size } from "./contest.ts";
+import {
+  anySizePeers,
+  lines,
+  type Options,
+  type Outcome,
+  opponentsOf,
+  orders,
+  regionPeers,
+  run,
+  size,
+} from "./contest.ts";
 import type { Face, PeerName, Work } from "./peers.ts";
 
 export type WorkloadRow = "W1" | "W2" | "W3" | "W4" | "W5";
-
-const peers: readonly PeerName[] = [
-  "glibc",
-  "smp",
-  "jemalloc",
-  "tcmalloc",
-  "mimalloc2",
-  "mimalloc3",
-  "snmalloc",
-];
-const regionPeers: readonly PeerName[] = [
-  "glibc",
-  "jemalloc",
-  "tcmalloc",
-  "mimalloc2",
-  "mimalloc3",
-  "lgalloc",
-];
 
 const mib = 1 << 20;
 
@@ -32,7 +24,7 @@ export async function workloadRow(row: WorkloadRow, options: Options): Promise<C
   const works = worksOf(row, options).filter((work) => work.name.includes(options.work ?? ""));
   const result: Comparison[] = [];
   for (const work of options.smoke ? works.slice(0, 2) : works) {
-    const opponents = row === "W5" ? regionPeers : peers;
+    const opponents = row === "W5" ? regionPeers : anySizePeers;
     for (const outcome of await run(row, work, [face], opponents, options)) {
       const measured = lines(row, outcome, face, () => undefined);
       result.push(...measured.map((line) => withPeak(line, outcome, face)));
@@ -122,7 +114,15 @@ async function tails(face: Face, options: Options): Promise<Comparison[]> {
   const count = options.smoke ? 1000 : 500_000;
   const work: Work = { name: "latency", load: "latency", bytes: 0, count, extra: [live] };
   const result: Comparison[] = [];
-  const [outcome] = await run("W3", work, [face], peers, { ...options, rounds: 1 }, [], true);
+  const [outcome] = await run(
+    "W3",
+    work,
+    [face],
+    anySizePeers,
+    { ...options, rounds: 1 },
+    [],
+    true,
+  );
   if (!outcome) return [];
   const { samples, labels, left } = outcome;
   const ours = samples.get(face);

@@ -3,7 +3,7 @@
 // asked here.
 
 import { expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -58,6 +58,28 @@ test("every row without a target runs and yields finite ratios", () => {
     rmSync(folder, { recursive: true, force: true });
   }
 }, 240_000);
+
+test("charts are drawn from a report, with machine, versions and date", () => {
+  const charts = join(import.meta.dir, "..", "bench", "charts");
+  if (!existsSync(join(charts, "node_modules"))) {
+    console.log("skipped: charts: needs npm ci --prefix bench/charts");
+    return;
+  }
+  const folder = mkdtempSync(join(tmpdir(), "holdfast-bench-"));
+  try {
+    const file = join(folder, "out.json");
+    expect(bench("W1", "--smoke", "--json", file).exitCode).toBe(0);
+    const drawn = Bun.spawnSync([process.execPath, join(charts, "draw.ts"), file]);
+    expect(drawn.stdout.toString()).toContain("cost-by-size.svg");
+    const svg = readFileSync(join(folder, "cost-by-size.svg"), "utf8");
+    const { date, machine } = JSON.parse(readFileSync(file, "utf8")) as Report;
+    for (const text of [date.slice(0, 10), String(machine.cpu), "glibc 2."]) {
+      expect(svg).toContain(text);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}, 60_000);
 
 test("an unknown row is refused with the names that exist", () => {
   const run = bench("N99");

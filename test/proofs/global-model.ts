@@ -4,9 +4,8 @@
  * threads that free each other's blocks, end and begin again. Afterwards every byte is back. The full
  * size adds ThreadSanitizer and the seeded scheduler.
  */
-import { ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand, zigPath } from "../../scripts/toolchain.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "global-model";
 export const issue = 3;
@@ -15,11 +14,7 @@ export const title =
 
 export async function run({ size, log }: ProofOptions): Promise<void> {
   const full = size === "full";
-  const build = async (...words: string[]) => {
-    const { status, output } = await runCommand([zigPath(), "build", ...words]);
-    log(output.trim().split("\n").at(-1) ?? "");
-    ok(status === 0, output);
-  };
+  const build = (...words: string[]) => zigBuild(log, ...words);
   const seed = `${Math.floor(Math.random() * 2 ** 32)}`;
   // Each seed leaves other operations out.
   for (let part = 0; part < (full ? 10 : 1); part += 1) {

@@ -6,7 +6,8 @@ import { ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { root, run as runCommand, zigPath } from "../../scripts/toolchain.ts";
+import { root } from "../../scripts/toolchain.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "global-scenarios";
 export const issue = 3;
@@ -109,8 +110,6 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
   log(`${scenarios.length} scenarios`);
   const filters = ["heap.buddy", "heap.global", "heap.slab_class"];
   for (let round = 0; round < (size === "full" ? 20 : 1); round += 1) {
-    const command = [zigPath(), "build", "test", ...filters.map((text) => `-Dtest-filter=${text}`)];
-    const { status, output } = await runCommand(command);
-    ok(status === 0, output);
+    await zigBuild(log, "test", ...filters.map((text) => `-Dtest-filter=${text}`));
   }
 }

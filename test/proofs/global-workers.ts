@@ -5,6 +5,7 @@
  */
 import { GlobalAllocator } from "holdfast";
 import type { ProofOptions } from "../../scripts/proofs.ts";
+import { AskedWorker } from "../fixtures/asked_worker.ts";
 import type { MixedAnswer, MixedOrder, MixedParcel } from "../fixtures/mixed_worker.ts";
 import { randomFrom, seedOfRun } from "../fixtures/waiting.ts";
 
@@ -23,7 +24,10 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
   const random = randomFrom(seed);
   using allocator = new GlobalAllocator();
   const before = figures(allocator);
-  const workers = Array.from({ length: workerCount }, () => new MixedWorker());
+  const workers = Array.from(
+    { length: workerCount },
+    () => new AskedWorker<MixedOrder, MixedAnswer>("mixed_worker.ts"),
+  );
   try {
     await Promise.all(
       workers.map((worker, at) =>
@@ -69,32 +73,4 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
 function figures(allocator: GlobalAllocator) {
   const { allocatedBytes, activeBytes, liveHandles, closingHandles } = allocator.stats();
   return { allocatedBytes, activeBytes, liveHandles, closingHandles };
-}
-
-class MixedWorker {
-  readonly #worker = new Worker(new URL("../fixtures/mixed_worker.ts", import.meta.url).href);
-  readonly #closed: Promise<void>;
-  #answer: PromiseWithResolvers<{ parcels: MixedParcel[]; bytes: number }> | undefined;
-
-  constructor() {
-    this.#closed = new Promise((resolve) => {
-      this.#worker.addEventListener("close", () => resolve());
-    });
-    this.#worker.onmessage = ({ data }: MessageEvent<MixedAnswer>) => {
-      if ("error" in data) this.#answer?.reject(new Error(data.error));
-      else this.#answer?.resolve(data);
-    };
-    this.#worker.onerror = ({ message }) => this.#answer?.reject(new Error(message));
-  }
-
-  ask(order: MixedOrder): Promise<{ parcels: MixedParcel[]; bytes: number }> {
-    this.#answer = Promise.withResolvers();
-    this.#worker.postMessage(order);
-    return this.#answer.promise;
-  }
-
-  async terminate(): Promise<void> {
-    this.#worker.terminate();
-    await this.#closed;
-  }
 }

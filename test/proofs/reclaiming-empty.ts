@@ -3,9 +3,8 @@
  * holds nothing, metadata included; and what a thread keeps for itself is there for the others when the
  * backend refuses.
  */
-import { ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand, zigPath } from "../../scripts/toolchain.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "reclaiming-empty";
 export const issue = 4;
@@ -13,17 +12,10 @@ export const title = "after everything is freed, reclaim leaves the backend noth
 
 export async function run({ size, log }: ProofOptions): Promise<void> {
   const tests = ["nothing is left at the backend", "what one thread keeps is there for another"];
-  await zig(log, "test", ...tests.map((test) => `-Dtest-filter=${test}`));
+  await zigBuild(log, "test", ...tests.map((test) => `-Dtest-filter=${test}`));
   const seeds = size === "full" ? 20 : 1;
   const events = size === "full" ? 50_000 : 5_000;
   for (let seed = 1; seed <= seeds; seed++) {
-    await zig(log, "fuzz", "--", "reclaiming_threads", `${seed}`, `--events=${events}`);
+    await zigBuild(log, "fuzz", "--", "reclaiming_threads", `${seed}`, `--events=${events}`);
   }
-}
-
-async function zig(log: ProofOptions["log"], ...args: string[]): Promise<void> {
-  const { status, output } = await runCommand([zigPath(), "build", ...args]);
-  const last = output.trim().split("\n").at(-1);
-  log(`${args.join(" ")}: ${status === 0 ? last || "passed" : "failed"}`);
-  ok(status === 0, output);
 }

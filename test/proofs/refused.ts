@@ -3,9 +3,8 @@
  * lost, and the engine works on. Runs the fuzzer `refused`, which drives the whole engine over the
  * deterministic fake system, once for each call and seed.
  */
-import { ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand, zigPath } from "../../scripts/toolchain.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "refused";
 export const issue = 2;
@@ -15,9 +14,6 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
   const seeds = size === "full" ? [1, 2, 3, 4, 5] : [1];
   const events = size === "full" ? 300 : 60;
   for (const seed of seeds) {
-    const command = [zigPath(), "build", "fuzz", "--", "refused", `${seed}`, `--events=${events}`];
-    const { status, output } = await runCommand(command);
-    log(output.trim().split("\n").at(-1) ?? "");
-    ok(status === 0, output);
+    await zigBuild(log, "fuzz", "--", "refused", `${seed}`, `--events=${events}`);
   }
 }

@@ -8,8 +8,8 @@
  */
 import { deepEqual, ok } from "node:assert/strict";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { run as runCommand, zigPath } from "../../scripts/toolchain.ts";
 import { type WasmHandle, WasmHeap } from "../../src/wasm_heap.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "small-model";
 export const issue = 5;
@@ -20,10 +20,7 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
   const seed = Date.now() % 2 ** 31;
   // The fuzzer gives half of its events to each host.
   const events = size === "full" ? 20_000_000 : 100_000;
-  const command = [zigPath(), "build", "fuzz", "--", "small_heap", `${seed}`, `--events=${events}`];
-  const { status, output } = await runCommand(command);
-  log(output.trim().split("\n").at(-1) ?? "");
-  ok(status === 0, output);
+  await zigBuild(log, "fuzz", "--", "small_heap", `${seed}`, `--events=${events}`);
   module(seed, size === "full" ? 1_000_000 : 20_000, log);
 }
 

@@ -8,8 +8,9 @@ import { deepEqual, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ProofOptions } from "../../scripts/proofs.ts";
-import { root, run as runCommand, zigPath } from "../../scripts/toolchain.ts";
+import { root } from "../../scripts/toolchain.ts";
 import { WasmHeap } from "../../src/wasm_heap.ts";
+import { zigBuild } from "../fixtures/zig_build.ts";
 
 export const name = "small-scenarios";
 export const issue = 5;
@@ -41,8 +42,7 @@ export async function run({ log }: ProofOptions): Promise<void> {
   const missing = scenarios.filter((scenario) => !source.includes(`test "${scenario}"`));
   deepEqual(missing, []);
   const filter = "-Dtest-filter=heap.small_heap_test";
-  const { status, output } = await runCommand([zigPath(), "build", "test", filter]);
-  ok(status === 0, output);
+  await zigBuild(log, "test", filter);
   log(`${scenarios.length} scenarios hold in a memory in miniature and over a reservation`);
   mergesInWasm();
   log("and two freed blocks of 96 KiB in WebAssembly merge to 192 KiB, not one byte more");

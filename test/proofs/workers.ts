@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Handle, LargePool, stats, trim } from "holdfast";
 import type { ProofOptions } from "../../scripts/proofs.ts";
+import { AskedWorker } from "../fixtures/asked_worker.ts";
 import type { Counts, Parcel, PlanAnswer, PlanOrder } from "../fixtures/plan_worker.ts";
 import { randomFrom, seedOfRun, until } from "../fixtures/waiting.ts";
 
@@ -22,6 +23,7 @@ const stepsPerSlice = 64;
 const parcelsPerSlice = 8;
 
 type Random = () => number;
+type PlanWorker = AskedWorker<PlanOrder, PlanAnswer>;
 
 export async function run({ size, log }: ProofOptions): Promise<void> {
   const seconds = size === "full" ? 60 : 3;
@@ -105,7 +107,7 @@ class Plan {
   /** Drives one Worker after another until the time is over. */
   async drive(end: number): Promise<void> {
     while (performance.now() < end) {
-      const worker = new PlanWorker();
+      const worker = new AskedWorker<PlanOrder, PlanAnswer>("plan_worker.ts");
       await worker.ask({ order: "start", pool: this.#pool.share() });
       const slices = 1 + Math.floor(this.#random() * 12);
       for (let slice = 0; slice < slices && performance.now() < end; slice++) {
@@ -182,33 +184,5 @@ class Plan {
     for (const [what, count] of Object.entries(counts) as [keyof Counts, number][]) {
       this.counts[what] = (this.counts[what] ?? 0) + count;
     }
-  }
-}
-
-class PlanWorker {
-  readonly #worker = new Worker(new URL("../fixtures/plan_worker.ts", import.meta.url).href);
-  readonly #closed: Promise<void>;
-  #answer: PromiseWithResolvers<{ parcels: Parcel[]; counts: Counts }> | undefined;
-
-  constructor() {
-    this.#closed = new Promise((resolve) => {
-      this.#worker.addEventListener("close", () => resolve());
-    });
-    this.#worker.onmessage = ({ data }: MessageEvent<PlanAnswer>) => {
-      if ("error" in data) this.#answer?.reject(new Error(data.error));
-      else this.#answer?.resolve(data);
-    };
-    this.#worker.onerror = ({ message }) => this.#answer?.reject(new Error(message));
-  }
-
-  ask(order: PlanOrder): Promise<{ parcels: Parcel[]; counts: Counts }> {
-    this.#answer = Promise.withResolvers();
-    this.#worker.postMessage(order);
-    return this.#answer.promise;
-  }
-
-  async terminate(): Promise<void> {
-    this.#worker.terminate();
-    await this.#closed;
   }
 }
