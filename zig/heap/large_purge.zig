@@ -5,7 +5,8 @@
 //! the regions that lay there `window` ticks ago, those that cannot have been taken since (the count
 //! then, less all that was popped in between; a lower bound that needs no bookkeeping on the hot
 //! path). So a steady loop causes no advice, and an idle pool is clean after a second. A thread's
-//! cache that did nothing for `idle_ticks_max` ticks is emptied into the shared stacks first.
+//! cache that did nothing for `idle_ticks_max` ticks is emptied into the shared stacks first,
+//! and as much is purged at once: it has waited long enough.
 //!
 //! Invariant: a region is purged, zeroed or unmapped only while this code holds it: it is in no list.
 //!
@@ -342,7 +343,8 @@ pub fn Purge(comptime Pool: type) type {
         /// One tick of the background clock.
         pub fn tick(pool: *Pool) Rest {
             var rest: Rest = .clean;
-            if (age(pool)) rest = .more;
+            var aged: [classes]u64 = @splat(0);
+            if (age(pool, &aged)) rest = .more;
             var budget = pool.clock.get(.purge_bytes);
             var scrub = pool.clock.get(.scrub_bytes);
             const state = &pool.purge;
@@ -352,7 +354,7 @@ pub fn Purge(comptime Pool: type) type {
                 const count = pool.event(class, .dirty_in) -% popped;
                 // Of those that lay here `window` ticks ago, at least this many were never needed.
                 const used = popped -% state.pops[class][now];
-                const unneeded = @min(count, state.counts[class][now] -| used);
+                const unneeded = @min(count, (state.counts[class][now] -| used) + aged[class]);
                 state.pops[class][now] = popped;
                 state.counts[class][now] = count;
                 if (count == 0) continue;
@@ -386,8 +388,9 @@ pub fn Purge(comptime Pool: type) type {
             return left;
         }
 
-        /// Empties the caches of threads that rest. True if some cache still holds anything.
-        noinline fn age(pool: *Pool) bool {
+        /// Empties the caches of threads that rest, and counts what was in their lists. True if some
+        /// cache held anything.
+        noinline fn age(pool: *Pool, aged: *[classes]u64) bool {
             var some = false;
             for (0..pool.caches_top.load(.monotonic, .cache_top)) |thread| {
                 const cache = pool.cacheIfAny(@intCast(thread)) orelse continue;
@@ -404,7 +407,7 @@ pub fn Purge(comptime Pool: type) type {
                 if (pool.clock.get(.scrub_bytes) != 0 and cache.idle_ticks == scrub_ticks)
                     emptyDirty(pool, cache);
                 if (cache.idle_ticks < idle_ticks_max or ds.fault("never-aged")) continue;
-                empty(pool, cache);
+                empty(pool, cache, aged);
             }
             return some;
         }
@@ -442,14 +445,15 @@ pub fn Purge(comptime Pool: type) type {
         }
 
         /// Moves a resting thread's regions to the shared stacks.
-        pub noinline fn empty(pool: *Pool, cache: *Cache) void {
+        noinline fn empty(pool: *Pool, cache: *Cache, aged: *[classes]u64) void {
             pool.emptyLane(cache);
             if (!cache.remote.isClosed()) pool.shareChain(null, cache.remote.takeAll());
             Pool.Runs.reclaimFrom(pool, cache);
             if (!cache.near.lock.trySteal()) return;
             cache.layDown();
             var chain: u32 = none;
-            for (0..classes) |class| {
+            for (aged, 0..) |*count, class| {
+                count.* += cache.countOf(class);
                 for (0..Flavor.count) |f| {
                     const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
                     while (cache.pop(pool.table, class, flavor)) |index| chain = link(pool.table, index, chain);
