@@ -38,5 +38,15 @@ pub const BitSet512 = @import("bit_set.zig").BitSet512;
 pub const size_class = @import("size_class.zig");
 pub const memory = @import("memory.zig");
 
+/// `n`, without the compiler knowing: it repeats the body of a short loop with a known end as often as
+/// it runs. For loops off every hot path, since the library has little room.
+pub inline fn rolled(n: usize) usize {
+    if (@inComptime()) return n;
+    return asm (""
+        : [same] "=r" (-> usize),
+        : [n] "0" (n),
+    );
+}
+
 /// Switches that bring back designed-out faults, in test builds only.
 pub const fault = @import("fault.zig").fault;

@@ -198,7 +198,7 @@ pub fn Cache(comptime Table: type) type {
         /// Makes zeroed memory a cache.
         pub fn init(self: *Self, table: *const Table, owner: u32, pool: u16) void {
             self.near.lock = .{ .gate = .init(0) };
-            for (&self.rows) |*row| @memset(&row.heads, none);
+            for (self.rows[0..ds.rolled(classes)]) |*row| @memset(&row.heads, none);
             for (&self.runs.heads) |*row| @memset(row, none);
             self.remote = .{};
             self.lane = .{};
@@ -245,13 +245,13 @@ pub fn Cache(comptime Table: type) type {
 
         /// A number that hardly ever stays the same when the owner allocates or frees: what it took,
         /// what it keeps, and what it passed on.
-        pub fn activityNow(self: *const Self) u64 {
+        pub noinline fn activityNow(self: *const Self) u64 {
             var sum = self.activity.load(.monotonic, .activity);
-            for (0..classes) |class| {
+            for (0..ds.rolled(classes)) |class| {
                 sum +%= self.rows[class].allocations.load(.monotonic, .count) << 20;
-                sum +%= self.counters.of(class, .dirty_in) +% self.keptOf(class);
+                sum +%= self.counters.of(class, .dirty_in) +% self.countOf(class);
             }
-            return sum;
+            return sum +% @intFromBool(self.inHand());
         }
 
         /// Inside the lock.
@@ -281,6 +281,11 @@ pub fn Cache(comptime Table: type) type {
             const index = self.near.hand.load(.monotonic, .cache_hand);
             const more = self.is(index, .hand) and @atomicLoad(u8, &self.near.descriptors[index].class, .monotonic) == class;
             return self.countOf(class) + @intFromBool(more);
+        }
+
+        /// A region lies free in the thread's hand; a hint.
+        pub fn inHand(self: *const Self) bool {
+            return self.is(self.near.hand.load(.monotonic, .cache_hand), .hand);
         }
 
         /// Inside the lock: what is free in hand goes into its list. The first step of all who look at

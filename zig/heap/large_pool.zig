@@ -248,7 +248,7 @@ pub fn LargePool(comptime Table: type) type {
 
         fn setHot(self: *const Self, cache: *Cache) void {
             cache.near.hot = self.hot;
-            for (&cache.rows, 0..) |*row, class| {
+            for (cache.rows[0..ds.rolled(classes)], 0..) |*row, class| {
                 row.max = self.listMax(class);
                 row.off_hand = @intFromBool(row.max == 0 or !self.ticks());
             }
@@ -1312,19 +1312,14 @@ pub fn LargePool(comptime Table: type) type {
             cache.layDown();
             cache.dropHand();
             var lists: [classes][Flavor.count]u32 = undefined;
-            for (&lists, &cache.rows) |*list, *row| emptyRow(row, list);
+            for (lists[0..ds.rolled(classes)], cache.rows[0..classes]) |*list, *row| {
+                list.* = row.heads;
+                row.heads = @splat(none);
+                row.count.store(0, .monotonic, .cache_count);
+            }
             cache.near.lock.leave();
-            // As one row: two loops would be unrolled to sixteen calls.
-            const heads: *const [classes * Flavor.count]u32 = @ptrCast(&lists);
-            for (heads) |head| self.shareChain(cache, if (head == none) null else head);
+            for (&lists) |*list| for (list[0..ds.rolled(Flavor.count)]) |head| self.shareChain(cache, if (head == none) null else head);
             self.wakeIfAsleep();
-        }
-
-        /// Not in line: the compiler would write it out for every class.
-        noinline fn emptyRow(row: anytype, heads: *[Flavor.count]u32) void {
-            heads.* = row.heads;
-            row.heads = @splat(none);
-            row.count.store(0, .monotonic, .cache_count);
         }
 
         /// The index serves a new thread: its cache takes remote frees again.

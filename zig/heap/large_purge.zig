@@ -64,7 +64,7 @@ pub fn Purge(comptime Pool: type) type {
             for (0..pool.caches_top.load(.monotonic, .cache_top)) |thread|
                 if (pool.cacheIfAny(@intCast(thread))) |cache| pool.emptyLane(cache);
             var bytes: u64 = 0;
-            for (0..classes) |class| {
+            for (0..ds.rolled(classes)) |class| {
                 const first = collect(pool, class);
                 if (first == none) continue;
                 bytes += giveBack(pool, class, first);
@@ -84,13 +84,10 @@ pub fn Purge(comptime Pool: type) type {
                 if (cache.keptOf(class) == 0) continue;
                 if (!cache.near.lock.trySteal()) continue;
                 cache.layDown();
-                for (0..Flavor.count) |f| {
-                    const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
-                    while (cache.pop(table, class, flavor)) |index| chain = link(table, index, chain);
-                }
+                chain = popAll(pool, cache, class, 0, true, chain);
                 cache.near.lock.endSteal();
             }
-            for (&pool.stacks[class]) |*stacks| {
+            for (pool.stacks[class][0..ds.rolled(Flavor.count)]) |*stacks| {
                 inline for (
                     .{ &stacks.dirty, &stacks.zeroed, &stacks.clean },
                     .{ .dirty_out, .dirty_out, .clean_out },
@@ -104,6 +101,18 @@ pub fn Purge(comptime Pool: type) type {
                     }
                     if (count != 0) pool.foreign.countShared(class, event, count);
                 }
+            }
+            return chain;
+        }
+
+        /// Inside the lock: what a list has of a class beyond `keep`, as a chain that ends in `rest`.
+        noinline fn popAll(pool: *Pool, cache: *Cache, class: usize, keep: u32, aliases: bool, rest: u32) u32 {
+            var chain = rest;
+            for (0..ds.rolled(Flavor.count)) |f| {
+                const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
+                if (flavor.alias and !aliases) continue;
+                while (cache.countOf(class) > keep)
+                    chain = link(pool.table, cache.pop(pool.table, class, flavor) orelse break, chain);
             }
             return chain;
         }
@@ -349,7 +358,7 @@ pub fn Purge(comptime Pool: type) type {
             var scrub = pool.clock.get(.scrub_bytes);
             const state = &pool.purge;
             const now = state.ticks % window;
-            for (0..classes) |class| {
+            for (0..ds.rolled(classes)) |class| {
                 const popped = pool.event(class, .dirty_out);
                 const count = pool.event(class, .dirty_in) -% popped;
                 // Of those that lay here `window` ticks ago, at least this many were never needed.
@@ -370,7 +379,7 @@ pub fn Purge(comptime Pool: type) type {
             const each = Pool.classBytes(class);
             var left = budget;
             var wanted = unneeded;
-            for (&pool.stacks[class]) |*stacks| {
+            for (pool.stacks[class][0..ds.rolled(Flavor.count)]) |*stacks| {
                 while (wanted != 0 and left != 0) {
                     // At least one region a tick, however large.
                     const max: u32 = @intCast(@min(wanted, @max(1, left / each), batch_max));
@@ -403,7 +412,7 @@ pub fn Purge(comptime Pool: type) type {
                 if (!held) continue;
                 some = true;
                 pool.emptyLane(cache);
-                shareSurplus(pool, cache);
+                for (0..ds.rolled(classes)) |class| shareSurplus(pool, cache, class);
                 if (pool.clock.get(.scrub_bytes) != 0 and cache.idle_ticks == scrub_ticks)
                     emptyDirty(pool, cache);
                 if (cache.idle_ticks < idle_ticks_max or ds.fault("never-aged")) continue;
@@ -418,7 +427,7 @@ pub fn Purge(comptime Pool: type) type {
                 const cache = pool.cacheIfAny(@intCast(thread)) orelse continue;
                 if (holds(cache)) return true;
             }
-            for (&pool.stacks) |*row| for (row) |*stacks| {
+            for (&pool.stacks) |*row| for (row[0..ds.rolled(Flavor.count)]) |*stacks| {
                 if (!stacks.dirty.isEmpty() or !stacks.zeroed.isEmpty()) return true;
             };
             return false;
@@ -426,22 +435,18 @@ pub fn Purge(comptime Pool: type) type {
 
         noinline fn holds(cache: *const Cache) bool {
             if (!cache.remote.isEmpty() or !cache.lane.isEmpty() or Pool.Runs.holds(cache)) return true;
-            for (0..classes) |class| if (cache.keptOf(class) != 0) return true;
-            return false;
+            for (cache.rows[0..ds.rolled(classes)]) |*row| if (row.count.load(.monotonic, .cache_count) != 0) return true;
+            return cache.inHand();
         }
 
-        /// Moves what a thread's lists hold beyond its share to the shared stacks.
-        noinline fn shareSurplus(pool: *Pool, cache: *Cache) void {
-            for (0..classes) |class| {
-                const max = pool.localMax(class);
-                if (cache.keptOf(class) <= max or !cache.near.lock.trySteal()) continue;
-                cache.layDown();
-                var chains: [Flavor.count]ds.Chain = undefined;
-                for (&chains, 0..) |*chain, f|
-                    chain.* = cache.popChain(pool.table, class, @bitCast(@as(u8, @intCast(f))), cache.countOf(class) -| max);
-                cache.near.lock.endSteal();
-                for (&chains) |*chain| pool.shareChain(null, if (chain.count == 0) null else chain.first);
-            }
+        /// Moves what a thread's lists hold of a class beyond its share to the shared stack.
+        noinline fn shareSurplus(pool: *Pool, cache: *Cache, class: usize) void {
+            const max = pool.localMax(class);
+            if (cache.keptOf(class) <= max or !cache.near.lock.trySteal()) return;
+            cache.layDown();
+            const chain = popAll(pool, cache, class, max, true, none);
+            cache.near.lock.endSteal();
+            pool.shareChain(null, if (chain == none) null else chain);
         }
 
         /// Moves a resting thread's regions to the shared stacks.
@@ -452,12 +457,9 @@ pub fn Purge(comptime Pool: type) type {
             if (!cache.near.lock.trySteal()) return;
             cache.layDown();
             var chain: u32 = none;
-            for (aged, 0..) |*count, class| {
+            for (aged[0..ds.rolled(classes)], 0..) |*count, class| {
                 count.* += cache.countOf(class);
-                for (0..Flavor.count) |f| {
-                    const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
-                    while (cache.pop(pool.table, class, flavor)) |index| chain = link(pool.table, index, chain);
-                }
+                chain = popAll(pool, cache, class, 0, true, chain);
             }
             cache.near.lock.endSteal();
             pool.shareChain(null, if (chain == none) null else chain);
@@ -468,13 +470,7 @@ pub fn Purge(comptime Pool: type) type {
             if (!cache.near.lock.trySteal()) return;
             cache.layDown();
             var chain: u32 = none;
-            for (0..classes) |class| {
-                for (0..Flavor.count) |f| {
-                    const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
-                    if (flavor.alias) continue;
-                    while (cache.pop(pool.table, class, flavor)) |index| chain = link(pool.table, index, chain);
-                }
-            }
+            for (0..ds.rolled(classes)) |class| chain = popAll(pool, cache, class, 0, false, chain);
             cache.near.lock.endSteal();
             pool.shareChain(null, if (chain == none) null else chain);
         }
@@ -484,7 +480,7 @@ pub fn Purge(comptime Pool: type) type {
         noinline fn scrubClass(pool: *Pool, class: usize, budget: u64) u64 {
             const table = pool.table;
             var left = budget;
-            for (&pool.stacks[class], 0..) |*stacks, f| {
+            for (pool.stacks[class][0..ds.rolled(Flavor.count)], 0..) |*stacks, f| {
                 const flavor: Flavor = @bitCast(@as(u8, @intCast(f)));
                 if (flavor.alias or left == 0) continue;
                 var chain: ds.Chain = .{};
