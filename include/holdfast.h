@@ -713,7 +713,7 @@ typedef struct hf_slab_info_t {
   /* From there to the owner's stack of free indexes (u32 each). */
   double stack_offset;
   /* From there to the links, which nobody else reads. */
-  double links_offset;
+  double marks_offset;
   /* Bytes from slot to slot. */
   double stride;
   /* Slots of a segment. */
@@ -736,7 +736,7 @@ HF_STATIC_ASSERT(offsetof(hf_slab_info_t, address) == 0, "hf_slab_info_t.address
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, meta_address) == 8, "hf_slab_info_t.meta_address");
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, states_offset) == 16, "hf_slab_info_t.states_offset");
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, stack_offset) == 24, "hf_slab_info_t.stack_offset");
-HF_STATIC_ASSERT(offsetof(hf_slab_info_t, links_offset) == 32, "hf_slab_info_t.links_offset");
+HF_STATIC_ASSERT(offsetof(hf_slab_info_t, marks_offset) == 32, "hf_slab_info_t.marks_offset");
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, stride) == 40, "hf_slab_info_t.stride");
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, segment_slots) == 48, "hf_slab_info_t.segment_slots");
 HF_STATIC_ASSERT(offsetof(hf_slab_info_t, capacity) == 56, "hf_slab_info_t.capacity");

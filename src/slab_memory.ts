@@ -102,12 +102,12 @@ export class SlabMemory {
     this.id = id;
     this.info = readFigures(layouts.SlabInfo, out);
     this.#placed = placed;
-    const { capacityMax, segmentSlots, stride, statesOffset, stackOffset, linksOffset } = this.info;
+    const { capacityMax, segmentSlots, stride, statesOffset, stackOffset, marksOffset } = this.info;
     this.isSegmented = capacityMax > segmentSlots;
     this.segments = Object.fromEntries(
       Object.keys(arrays).map((name) => [name, []]),
     ) as unknown as Record<ArrayName, ArrayBufferView[]>;
-    const meta = this.#wrap(this.info.metaAddress, isOwner ? linksOffset : stackOffset);
+    const meta = this.#wrap(this.info.metaAddress, isOwner ? marksOffset : stackOffset);
     this.control = new Int32Array(meta, 0, 3);
     this.states = new Int32Array(meta, statesOffset, capacityMax);
     if (isOwner) this.stack = new Int32Array(meta, stackOffset, capacityMax);

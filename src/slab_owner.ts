@@ -9,7 +9,7 @@
  * the slot's word. A closed or transferred owner has no tables any more, so its calls take the slow
  * path, which refuses.
  *
- * Cost: a pair of alloc and free 11 to 14 ns (an empty foreign call: 4; 2-vCPU VM, November 2026); 16
+ * Cost: a pair of alloc and free 11 to 14 ns (an empty foreign call: 4; 2-vCPU VM, November 2026); 8
  * bytes a slot beside its own. Not for objects that every Worker allocates, nor for strings and graphs:
  * fields are numbers and bytes.
  */

@@ -3,8 +3,8 @@
  *
  * It is reached by the owner's number: `remote().token` is plain data for `postMessage`, `attach` makes
  * a remote of it in any Worker. A free is one call into native code, which cannot be interrupted in the
- * middle by the end of a Worker: it claims the slot's word and pushes its index for the owner, without
- * a lock.
+ * middle by the end of a Worker: it claims the slot's word and marks its block for the owner, without a
+ * lock.
  *
  * Invariant: a remote's ArrayBuffers keep the slab's memory after its owner closed or ended; frees
  * answer false from then on. The memory goes when the last remote is closed or collected.

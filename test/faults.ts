@@ -287,7 +287,7 @@ export const faults: readonly Fault[] = [
   {
     name: "owner-link-trusted",
     title: "owner slab 9: an old entry hands out a slot that is in use",
-    test: "a link or an entry that leads to a live slot does not hand it out again",
+    test: "an old entry that leads to a live slot does not hand it out again",
   },
   {
     name: "owner-double-free",

@@ -81,6 +81,10 @@ fn findPlanted(proof: scheduler.Proof) error{ProofFailed}!void {
             scheduler.setFences(.{ .heavy = false });
             try expectFound(&scenario, "owner_lock without its heavy fence", proof);
         }
+        if (comptime std.mem.eql(u8, scenario.name, "owner_slab")) {
+            scheduler.setFences(.{ .change = false });
+            try expectFound(&scenario, "owner_slab without the fences of its marks", proof);
+        }
         if (comptime std.mem.eql(u8, scenario.name, "owner_lock_symmetric")) {
             scheduler.setFences(.{ .light = false });
             try expectFound(&scenario, "owner_lock_symmetric without the owner's fence", proof);

@@ -41,6 +41,7 @@ comptime {
     _ = @import("heap/reclaiming_test.zig");
     _ = @import("heap/shared_pool_test.zig");
     _ = @import("heap/slab_class.zig");
+    _ = @import("heap/owner_marks.zig");
     _ = @import("heap/owner_policy.zig");
     _ = @import("heap/owner_slab_fuzz.zig");
     _ = @import("heap/owner_slab_test.zig");

@@ -184,6 +184,11 @@ pub const Real = struct {
         }
     }
 
+    /// A full fence right after a read-modify-write of the same thread, which on x86 is one already.
+    pub inline fn fenceAfterChange() void {
+        if (builtin.cpu.arch == .x86_64) asm volatile ("" ::: .{ .memory = true }) else fullFence();
+    }
+
     /// Spin hint.
     pub inline fn pause() void {
         std.atomic.spinLoopHint();

@@ -304,7 +304,7 @@ pub fn Engine(comptime Os: type) type {
         /// Wakes the owner that sleeps on its slab's queue.
         pub fn wakeSlab(self: *Self, slab: *owner_slabs.Slab) void {
             _ = self;
-            Os.wake(&slab.head.raw, 1);
+            Os.wake(&slab.bell.raw, 1);
         }
 
         fn wakeClock() void {

@@ -352,7 +352,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
             const slab = self.owned(thread, id) orelse return self.gone();
             if (slab.refill(thread) > 0) return .ok;
             if (slab.fallAsleep()) |value| {
-                Engine.System.wait(&slab.head.raw, value, @as(u64, timeout_ms) * std.time.ns_per_ms);
+                Engine.System.wait(&slab.bell.raw, value, @as(u64, timeout_ms) * std.time.ns_per_ms);
                 slab.wokeUp();
             }
             return if (slab.refill(thread) > 0) .ok else .busy;
@@ -392,11 +392,10 @@ pub fn OwnerSlabs(comptime Engine: type) type {
                 for (part, numbers[0..part.len]) |slot, *number| number.* = whole(slot);
                 const freed = slab.freeRemoteMany(numbers[0..part.len]);
                 done += freed.count;
-                if (freed.outcome == .done_wake) self.engineOf().wakeSlab(slab);
-                if (freed.count == part.len) continue;
-                // The one that was refused decides: an owner's own may find room, a bounded queue wakes.
-                if (freed.outcome == .done_wake) continue;
-                if (self.freeRemote(thread, id, slots[done]) != .ok) return done;
+                if (freed.woken) self.engineOf().wakeSlab(slab);
+                if (freed.outcome == .done) continue;
+                // An owner's own goes straight to its list.
+                if (freed.outcome != .full or self.freeRemote(thread, id, slots[done]) != .ok) return done;
                 done += 1;
             }
             return done;
@@ -440,7 +439,7 @@ pub fn OwnerSlabs(comptime Engine: type) type {
                 .meta_address = @floatFromInt(base),
                 .states_offset = @floatFromInt(@intFromPtr(slab.states) - base),
                 .stack_offset = @floatFromInt(@intFromPtr(slab.stack) - base),
-                .links_offset = @floatFromInt(@intFromPtr(slab.links) - base),
+                .marks_offset = @floatFromInt(@intFromPtr(slab.marks.blocks) - base),
                 .stride = @floatFromInt(slab.stride),
                 .segment_slots = if (slab.single != 0)
                     @floatFromInt(slab.capacity)

@@ -448,7 +448,7 @@ pub const SlabInfo = extern struct {
     /// From there to the owner's stack of free indexes (u32 each).
     stack_offset: f64,
     /// From there to the links, which nobody else reads.
-    links_offset: f64,
+    marks_offset: f64,
     /// Bytes from slot to slot.
     stride: f64,
     /// Slots of a segment.

@@ -2,17 +2,19 @@
 //!
 //! A slot is a number: generation << bits | index, where the bits are as many as the largest index
 //! needs; so numbers stay small while generations are. One word a slot holds its generation and phase
-//! (free, live, claimed) and is the truth: lists of free slots are only where to look first. The owner
+//! (free, live, claimed) and is the truth: what else there is says only where to look first. The owner
 //! keeps free slots in an array used as a stack. Others claim the word by one compare-and-swap and
-//! push the index on a stack of links, which lie beside the slots and not in them; the owner takes that
-//! stack whole and works it off a few slots an operation.
+//! raise a mark over its block (owner_marks.zig), where the owner looks a block an operation. There is
+//! no list of what others have freed: links would be written by one processor and followed by another,
+//! a cache line a slot, each waiting for the one before.
 //!
-//! Invariant: a slot leaves `live` once, by whoever changed its word. An entry of a list whose word
-//! does not say so is skipped and counted, so that a damaged entry costs at most one slot until the
+//! Invariant: a slot leaves `live` once, by whoever changed its word. An entry of the stack whose word
+//! does not say so is skipped and counted, so that a damaged entry or mark costs slots only until the
 //! next search through the words, which finds all of them again.
 //!
 //! Cost: the owner's alloc and free are a handful of plain loads and stores, no locked instruction; a
-//! remote free is two compare-and-swaps. 16 bytes a slot beside its own (24 with leases).
+//! remote free is one compare-and-swap, two where the queue is bounded. 8 bytes a slot beside its own
+//! (16 with leases).
 //!
 //! Threads: alloc, free, drain, sleep, close: the owner, or whoever it has handed the slab to with
 //! release and acquire. freeRemote, isLive: any thread while it holds a reference (`retain`).
@@ -24,6 +26,7 @@ const ds = @import("../ds/ds.zig");
 const policy_file = @import("owner_policy.zig");
 const Backend = @import("backend.zig").Backend;
 const Policy = policy_file.Policy;
+const owner_marks = @import("owner_marks.zig");
 
 const assert = std.debug.assert;
 
@@ -31,8 +34,7 @@ pub const Batch = policy_file.Batch;
 
 pub const generation_bits = 29;
 const generation_max: u32 = (1 << generation_bits) - 1;
-/// Indexes above are words of the queue's head.
-pub const slots_max: u32 = none_index - 8;
+pub const slots_max: u32 = (1 << 24) - 9;
 /// A slot's bytes, padding included.
 pub const slot_bytes_max: u32 = 1 << 30;
 /// Slots are mapped in pieces of at most this, so that each fits one view of it.
@@ -49,17 +51,16 @@ pub const phase_retired: u32 = 3;
 const phase_bits = 2;
 const phase_mask: u32 = 3;
 
-/// The queue's head: 24 bits of index, 8 that change with each push, so that a pusher that slept does
-/// not take a new chain for the one it saw.
-const index_mask: u32 = (1 << 24) - 1;
-const tag_one: u32 = 1 << 24;
-const none_index: u32 = index_mask;
-const closed_index: u32 = index_mask - 1;
-const asleep_index: u32 = index_mask - 2;
-const special_index: u32 = asleep_index;
+/// What the bell says: nobody waits, the owner sleeps on it, or there is no owner any more.
+pub const bell_quiet: u32 = 0;
+const bell_asleep: u32 = 1;
+const bell_closed: u32 = 2;
 
 /// Slots that one operation moves at most from what others have freed, or makes anew.
-pub const batch_max = 32;
+pub const batch_max = owner_marks.block_slots;
+
+/// Words asked for so many frees beforehand.
+const ahead = 12;
 
 const line = 128;
 
@@ -87,7 +88,7 @@ pub const FreeError = error{ Foreign, DoubleFree };
 /// What became of a remote free.
 pub const Outcome = enum {
     done,
-    /// Done, and the owner sleeps on `head`: wake it.
+    /// Done, and the owner sleeps on `bell`: wake it.
     done_wake,
     /// The queue holds no more; the slot is live as before.
     full,
@@ -95,6 +96,15 @@ pub const Outcome = enum {
     closed,
     double_free,
     foreign,
+};
+
+/// What became of several remote frees.
+pub const Many = struct {
+    count: u32,
+    /// Of the first that was refused, else `done`.
+    outcome: Outcome,
+    /// The owner sleeps on `bell`: wake it.
+    woken: bool,
 };
 
 pub const Figures = struct {
@@ -125,10 +135,12 @@ pub fn OwnerSlab(comptime Sync: type) type {
         capacity: u32,
         bits: u32,
         stride: u32,
-        /// First slot of what was taken from the queue and not yet worked off.
-        pending: u32,
-        /// Slots that chain must still have.
-        pending_left: u32,
+        /// Slots taken in so far that others had freed.
+        collected: u32,
+        /// What `noted` was when the last round of looking at marks began, and how much of that it has not
+        /// found; 0 between two rounds.
+        round_noted: u32,
+        round_left: u32,
         segment_shift: u32,
         /// 1: there is one segment, and never another.
         single: u32,
@@ -142,7 +154,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         states: [*]Word,
 
         // What hardly changes.
-        links: [*]Link align(line),
+        marks: Marks align(line),
         segments: [*]Segment,
         holders: ?[*]Holder,
         capacity_max: u32,
@@ -153,9 +165,6 @@ pub fn OwnerSlab(comptime Sync: type) type {
         start: u32,
         /// Some entry was wrong: the words are to be searched before the slab says that it is full.
         suspect: u32,
-        /// The words were searched once: since then a chain may hold a slot that was found by its word,
-        /// and is on its way a second time.
-        searched: u32,
         /// Wrong entries that the owner found.
         damaged: u32,
         retired: u32,
@@ -167,9 +176,15 @@ pub fn OwnerSlab(comptime Sync: type) type {
         backend_functions: ?*const Backend.Functions,
 
         // The queue's line, written by everyone who frees.
-        head: Word align(line),
+        /// Frees by others so far. A bounded queue counts them exactly, and before they are done; else
+        /// they are noted by plain stores afterwards, of which some are lost when several free at once.
+        noted: Word align(line),
+        /// How many of those in a bounded queue have been taken in.
+        taken: Word,
         /// Frees refused because the queue was full.
         refused: Word,
+        /// See `bell_quiet`; a futex.
+        bell: Word,
 
         // Rarely written by anyone.
         refs: Word align(line),
@@ -178,14 +193,14 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         const Self = @This();
         pub const Word = Sync.Atomic(u32);
-        const Link = extern struct { next: Word, depth: Word };
+        const Marks = owner_marks.Marks(Sync);
         /// Who holds a slot, and in which generation that was said: so nobody has to take it back.
         const Holder = extern struct { who: Word, generation: Word };
         const Segment = extern struct { address: Sync.Atomic(usize), bytes: usize };
 
         /// Operations whose order is stronger than monotonic, for the scheduler's mutation proof.
         pub const ordered_sites = [_]@TypeOf(.site){
-            .slab_push, .slab_head, .slab_take, .slab_close, .slab_claim, .slab_search, .slab_release,
+            .slab_claim, .slab_walk, .slab_release,
         };
 
         pub const word_top = 0;
@@ -206,7 +221,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             segments_at: usize,
             states_at: usize,
             stack_at: usize,
-            links_at: usize,
+            marks_at: usize,
             holders_at: usize,
             meta_bytes: usize,
 
@@ -243,7 +258,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                     .segments_at = at,
                     .states_at = 0,
                     .stack_at = 0,
-                    .links_at = 0,
+                    .marks_at = 0,
                     .holders_at = 0,
                     .meta_bytes = 0,
                 };
@@ -253,8 +268,8 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 at = std.mem.alignForward(usize, at + most * @sizeOf(Word), line);
                 layout.stack_at = at;
                 at = std.mem.alignForward(usize, at + most * @sizeOf(u32), line);
-                layout.links_at = at;
-                at = std.mem.alignForward(usize, at + most * @sizeOf(Link), line);
+                layout.marks_at = at;
+                at = std.mem.alignForward(usize, at + Marks.countFor(most) * @sizeOf(Marks.Mark), line);
                 layout.holders_at = at;
                 if (options.leases) at = std.mem.alignForward(usize, at + most * @sizeOf(Holder), line);
                 layout.meta_bytes = at;
@@ -308,8 +323,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
         fn setUp(meta: [*]u8, meta_bytes: usize, zero: bool, options: Options, layout: Layout) *Self {
             const self: *Self = @ptrCast(@alignCast(meta));
             // A caller's memory may hold anything: words must not pass for slots before they are made.
-            if (!zero) @memset(meta[layout.segments_at..layout.links_at], 0);
-            if (!zero and options.leases) @memset(meta[layout.holders_at..layout.meta_bytes], 0);
+            if (!zero) @memset(meta[layout.segments_at..layout.meta_bytes], 0);
             const queue = @min(options.queue_capacity orelse layout.capacity_max, layout.capacity_max);
             self.* = .{
                 .top = 0,
@@ -318,8 +332,9 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .capacity = 0,
                 .bits = layout.bits,
                 .stride = layout.stride,
-                .pending = none_index,
-                .pending_left = 0,
+                .collected = 0,
+                .round_noted = 0,
+                .round_left = 0,
                 .segment_shift = layout.segment_shift,
                 .single = @intFromBool(layout.segments == 1),
                 .segments_count = .init(0),
@@ -329,7 +344,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .stride_inverse = if (layout.stride == 1) 0 else std.math.maxInt(u64) / @as(u64, layout.stride) + 1,
                 .stack = @ptrCast(@alignCast(meta + layout.stack_at)),
                 .states = @ptrCast(@alignCast(meta + layout.states_at)),
-                .links = @ptrCast(@alignCast(meta + layout.links_at)),
+                .marks = .init(@ptrCast(@alignCast(meta + layout.marks_at)), layout.capacity_max),
                 .segments = @ptrCast(@alignCast(meta + layout.segments_at)),
                 .holders = if (options.leases) @ptrCast(@alignCast(meta + layout.holders_at)) else null,
                 .capacity_max = layout.capacity_max,
@@ -338,7 +353,6 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .queue_capacity = queue,
                 .start = options.generation_start,
                 .suspect = 0,
-                .searched = 0,
                 .damaged = 0,
                 .retired = 0,
                 .takes = 0,
@@ -347,8 +361,10 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .meta_bytes = meta_bytes,
                 .backend_context = null,
                 .backend_functions = null,
-                .head = .init(none_index),
+                .noted = .init(0),
+                .taken = .init(0),
                 .refused = .init(0),
+                .bell = .init(bell_quiet),
                 .refs = .init(1),
                 .wrong = .init(0),
             };
@@ -525,9 +541,8 @@ pub fn OwnerSlab(comptime Sync: type) type {
         pub fn refill(self: *Self, thread: ?u32) u32 {
             if (self.credit == 0) self.look();
             while (self.top == 0) {
-                if (self.pending != none_index or self.take()) {
-                    self.collect(batch_max);
-                } else if (self.carve()) {} else if (self.suspect != 0) {
+                // A second time, for what came to where the round had been.
+                if (self.collect() or self.collect()) {} else if (self.carve()) {} else if (self.suspect != 0) {
                     self.search();
                 } else if (!self.addSegment(thread)) break;
             }
@@ -601,90 +616,83 @@ pub fn OwnerSlab(comptime Sync: type) type {
             return if (issued and generation >= self.start) error.DoubleFree else error.Foreign;
         }
 
-        /// Looks at the queue and works off a little of what was taken from it.
+        /// Looks at the queue and takes in a block of what others have freed.
         noinline fn look(self: *Self) void {
             self.credit = self.policy.interval;
-            if (self.pending != none_index) return self.collect(batch_max);
-            const seen = self.head.load(.monotonic, .slab_look);
-            const index = seen & index_mask;
-            const depth = if (index >= special_index) 0 else self.links[index].depth.load(.monotonic, .slab_look_depth);
-            const refused = self.refused.load(.monotonic, .slab_refused);
-            const sight: policy_file.Sight = .{ .depth = depth, .refused = refused };
+            if (self.round_left != 0) {
+                _ = self.collect();
+                return;
+            }
+            const sight: policy_file.Sight = .{
+                .depth = self.depth(self.noted.load(.monotonic, .slab_look)),
+                .refused = self.refused.load(.monotonic, .slab_refused),
+            };
             const due = if (ds.fault("owner-adaptive-degenerate"))
                 self.policy.lookDegenerate(sight)
             else
                 self.policy.look(sight);
-            if (!due) return;
-            if (self.take()) self.collect(batch_max);
+            if (due) _ = self.collect();
         }
 
-        /// Takes the whole queue over. False: it is empty.
-        fn take(self: *Self) bool {
-            assert(self.pending == none_index);
-            var seen = self.head.load(.monotonic, .slab_look);
-            while (seen & index_mask < special_index) {
-                if (ds.fault("owner-drain-allocates")) {
+        /// What was noted after the last round began. More than there can be if notes were lost, of which
+        /// the next round makes an end.
+        fn depth(self: *const Self, noted: u32) u32 {
+            return @min(noted -% self.round_noted, self.capacity_max);
+        }
+
+        inline fn isBounded(self: *const Self) bool {
+            return self.queue_capacity != self.capacity_max;
+        }
+
+        /// Takes in the next block in which others have freed, if there is one. A round of looking at marks
+        /// ends when it has found as much as was noted at its begin. False: there is nothing more.
+        fn collect(self: *Self) bool {
+            if (self.round_left == 0) {
+                const noted = self.noted.load(.monotonic, .slab_look);
+                self.round_left = @max(self.depth(noted), 1);
+                self.round_noted = noted;
+                if (ds.fault("owner-drain-allocates") and self.marks.hasAny()) {
                     const backend: Backend = .{ .context = self.backend_context.?, .functions = self.backend_functions.? };
-                    const span = backend.take(null, 4096, line) orelse return false;
+                    const span = backend.take(null, 4096, line) orelse {
+                        self.round_left = 0;
+                        return false;
+                    };
                     backend.give(null, span.ptr, span.bytes, line);
                 }
-                const empty = nextTag(seen) | none_index;
-                // Acquire: pairs with the release of every push in the chain, which are one release
-                // sequence; else the links, or what was written to the slots, could be missing.
-                seen = self.head.cmpxchg(seen, empty, .acquire, .monotonic, .slab_take) orelse {
-                    self.pending = seen & index_mask;
-                    self.pending_left = self.lengthOf(self.pending);
+                if (self.marks.hasAny()) {
+                    self.marks.begin();
                     self.takes +%= 1;
-                    if (ds.fault("owner-drain-at-once")) self.collect(std.math.maxInt(u32));
-                    return true;
-                };
-            }
-            return false;
-        }
-
-        /// Slots in a chain that was taken: its head says how many there were with it.
-        fn lengthOf(self: *const Self, index: u32) u32 {
-            return if (index >= self.carved) 0 else @min(self.links[index].depth.load(.monotonic, .slab_length), self.carved);
-        }
-
-        inline fn nextTag(head: u32) u32 {
-            return (head +% tag_one) & ~index_mask;
-        }
-
-        /// Puts up to `most` slots of the taken chain on the stack.
-        fn collect(self: *Self, most: u32) void {
-            var left = most;
-            while (self.pending != none_index and left > 0) : (left -= 1) {
-                const index = self.pending;
-                if (index >= self.carved or self.pending_left == 0) {
-                    // A link that leads nowhere, or in a circle.
-                    _ = self.wrongEntry();
-                    self.pending = none_index;
-                    return;
                 }
-                self.pending_left -= 1;
-                self.pending = self.links[index].next.load(.monotonic, .slab_walk);
-                // A link that skips some: the search will find them.
-                if (self.pending == none_index and self.pending_left != 0) _ = self.wrongEntry();
-                const word = self.states[index].load(.monotonic, .slab_state);
-                if (word & phase_mask != phase_claimed) {
-                    _ = self.wrongEntry();
-                } else if (self.searched == 0) self.reuse(index, word) else self.reuseClaimed(index, word);
             }
+            var any = false;
+            while (self.marks.next()) |block| {
+                const found = self.takeIn(block * owner_marks.block_slots, owner_marks.block_slots);
+                self.round_left -|= found;
+                any = any or found != 0;
+                if (any and !ds.fault("owner-drain-at-once")) return true;
+            }
+            self.round_left = 0;
+            // Somebody is in the middle of a free, or a mark is gone. Notes may be lost, but there are never
+            // too many.
+            const found_so_far = if (self.isBounded()) self.taken.load(.monotonic, .slab_look) else self.collected;
+            if (@as(i32, @bitCast(self.round_noted -% found_so_far)) > 0) self.suspect = 1;
+            return any;
         }
 
-        /// As `reuse`, for a slot that may not have been pushed yet: who claimed it may find the queue
-        /// full and take its claim back.
-        fn reuseClaimed(self: *Self, index: u32, word: u32) void {
-            const next = if (word >> phase_bits == generation_max) word | phase_retired else nextFree(word);
-            // Acquire: pairs with the release in `freeRemote`; this slot did not come by the queue.
-            if (self.states[index].cmpxchg(word, next, .acquire, .monotonic, .slab_search) != null) return;
-            if (next & phase_mask == phase_retired) {
-                self.retired += 1;
-            } else {
-                self.stack[self.top] = index;
-                self.top += 1;
+        /// Puts what others have freed among these slots on the stack; answers how many.
+        fn takeIn(self: *Self, first: u32, count: u32) u32 {
+            const before = self.top +% self.retired;
+            const end = @min(first + count, self.carved);
+            var index = first;
+            while (index < end) : (index += 1) {
+                // Acquire: pairs with the release in `freeRemoteWord`: what was written to the slot.
+                const word = self.states[index].load(.acquire, .slab_walk);
+                if (word & phase_mask == phase_claimed) self.reuse(index, word);
             }
+            const found = self.top +% self.retired -% before;
+            self.collected +%= found;
+            if (self.isBounded()) self.taken.store(self.taken.load(.monotonic, .slab_look) +% found, .monotonic, .slab_taken);
+            return found;
         }
 
         fn reuse(self: *Self, index: u32, word: u32) void {
@@ -694,30 +702,29 @@ pub fn OwnerSlab(comptime Sync: type) type {
             self.top += 1;
         }
 
-        /// Finds every free and every claimed slot by its word. The stack and the taken chain are empty.
+        /// Finds every free and every claimed slot by its word. The stack is empty.
         fn search(self: *Self) void {
-            assert(self.top == 0 and self.pending == none_index);
+            assert(self.top == 0);
             self.suspect = 0;
-            self.searched = 1;
+            _ = self.takeIn(0, self.carved);
+            const claimed = self.top;
             for (0..self.carved) |i| {
                 const index: u32 = @intCast(i);
-                const word = self.states[index].load(.monotonic, .slab_state);
-                switch (word & phase_mask) {
-                    phase_claimed => self.reuseClaimed(index, word),
-                    phase_free => {
-                        self.stack[self.top] = index;
-                        self.top += 1;
-                    },
-                    else => {},
-                }
+                if (self.states[index].load(.monotonic, .slab_state) & phase_mask != phase_free) continue;
+                self.stack[self.top] = index;
+                self.top += 1;
             }
+            // Those that were claimed are free by now, and stand twice.
+            std.mem.copyForwards(u32, self.stack[0 .. self.top - claimed], self.stack[claimed..self.top]);
+            self.top -= claimed;
         }
 
         /// Takes everything in that others have freed; answers how many slots that were.
         pub fn drain(self: *Self) u32 {
             const before = self.top;
-            self.collect(std.math.maxInt(u32));
-            if (self.take()) self.collect(std.math.maxInt(u32));
+            while (self.collect()) {}
+            // As in `refill`.
+            while (self.collect()) {}
             self.credit = self.policy.interval;
             if (self.suspect != 0) {
                 self.top = 0;
@@ -728,36 +735,43 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         /// Refuses remote frees from now on and takes in what has come. Twice is harmless.
         pub fn close(self: *Self) void {
-            self.collect(std.math.maxInt(u32));
-            // Acquire: as in `take`.
-            const last = self.head.swap(closed_index, .acquire, .slab_close) & index_mask;
-            if (last >= special_index) return;
-            self.pending = last;
-            self.pending_left = self.lengthOf(last);
-            self.collect(std.math.maxInt(u32));
+            if (self.bell.swap(bell_closed, .monotonic, .slab_close) == bell_closed) return;
+            // After this, who has claimed a slot and not been seen finds the bell, and takes it back.
+            Sync.fenceAfterChange();
+            for (0..self.carved) |i| {
+                const index: u32 = @intCast(i);
+                const word = self.states[index].load(.monotonic, .slab_state);
+                if (word & phase_mask != phase_claimed) continue;
+                const next = if (word >> phase_bits == generation_max) word | phase_retired else nextFree(word);
+                if (self.states[index].cmpxchg(word, next, .monotonic, .monotonic, .slab_state) != null) continue;
+                if (next & phase_mask == phase_retired) {
+                    self.retired += 1;
+                } else {
+                    self.stack[self.top] = index;
+                    self.top += 1;
+                }
+            }
         }
 
         pub fn isClosed(self: *const Self) bool {
-            return self.head.load(.monotonic, .slab_look) & index_mask == closed_index;
+            return self.bell.load(.monotonic, .slab_bell) == bell_closed;
         }
 
-        /// The owner is about to sleep on `head` until something is freed: the value to wait for, null
+        /// The owner is about to sleep on `bell` until something is freed: the value to wait for, null
         /// if there is no need. `wokeUp` must follow.
         pub fn fallAsleep(self: *Self) ?u32 {
-            if (self.top != 0 or self.pending != none_index) return null;
-            var seen = self.head.load(.monotonic, .slab_look);
-            while (seen & index_mask == none_index) {
-                const asleep = seen & ~index_mask | asleep_index;
-                seen = self.head.cmpxchg(seen, asleep, .monotonic, .monotonic, .slab_sleep) orelse return asleep;
-            }
+            if (self.top != 0) return null;
+            if (self.bell.cmpxchg(bell_quiet, bell_asleep, .monotonic, .monotonic, .slab_sleep) != null) return null;
+            // Either a mark is seen here, or who raised it sees the bell.
+            Sync.fenceAfterChange();
+            if (!self.marks.hasAny()) return bell_asleep;
+            self.wokeUp();
             return null;
         }
 
         pub fn wokeUp(self: *Self) void {
-            const seen = self.head.load(.monotonic, .slab_look);
-            if (seen & index_mask != asleep_index) return;
-            // Refused: something was freed in this moment, which is as well.
-            _ = self.head.cmpxchg(seen, seen & ~index_mask | none_index, .monotonic, .monotonic, .slab_sleep);
+            // Refused: something was freed meanwhile, which is as well.
+            _ = self.bell.cmpxchg(bell_asleep, bell_quiet, .monotonic, .monotonic, .slab_sleep);
         }
 
         // ---- everyone else
@@ -785,94 +799,67 @@ pub fn OwnerSlab(comptime Sync: type) type {
         }
 
         inline fn freeRemoteWord(self: *Self, index: u32, live: u32) Outcome {
-            // Acquire: pairs with the release of the push that made this head; else its depth, on which
-            // the queue's bound rests, could be an older one.
-            var seen = self.head.load(.acquire, .slab_head);
-            if (self.hasNoRoom(seen)) |refusal| return refusal;
-            const claimed = live & ~phase_mask | phase_claimed;
-            // Release: pairs with the acquire in `reuseClaimed`, for slots that no chain leads to.
-            if (self.states[index].cmpxchg(live, claimed, .release, .monotonic, .slab_claim)) |word| {
+            if (self.isBounded()) if (self.letIn()) |refusal| return refusal;
+            if (self.claim(index, live)) |refusal| {
+                if (self.isBounded()) _ = self.noted.fetchSub(1, .monotonic, .slab_noted);
+                return refusal;
+            }
+            if (!self.isBounded()) self.note(1);
+            if (self.bell.load(.monotonic, .slab_bell) == bell_quiet) {
+                @branchHint(.likely);
+                return .done;
+            }
+            return self.ring(index, live & ~phase_mask | phase_claimed);
+        }
+
+        /// Claims a live slot and marks its block. Null: done.
+        inline fn claim(self: *Self, index: u32, live: u32) ?Outcome {
+            // Release: pairs with the acquire in `takeIn`: what was written to the slot.
+            if (self.states[index].cmpxchg(live, live & ~phase_mask | phase_claimed, .release, .monotonic, .slab_claim)) |word| {
                 return self.wrongRemote(self.whatIsWrong(word, live));
             }
-            const link = &self.links[index];
-            while (true) {
-                const below = seen & index_mask;
-                const is_first = below >= special_index;
-                const depth = if (is_first) 0 else self.links[below].depth.load(.monotonic, .slab_depth);
-                link.next.store(if (is_first) none_index else below, .monotonic, .slab_link);
-                link.depth.store(depth + 1, .monotonic, .slab_link_depth);
-                // Release: pairs with the acquire in `take` and `close`. Refused, acquire: as the load above.
-                seen = self.head.cmpxchg(seen, nextTag(seen) | index, .release, .acquire, .slab_push) orelse {
-                    return if (below == asleep_index) .done_wake else .done;
-                };
-                if (self.hasNoRoom(seen)) |refusal| {
-                    if (refusal == .closed) return refusal;
-                    // Live again, unless the owner found it by its word meanwhile.
-                    const lost = self.states[index].cmpxchg(claimed, live, .monotonic, .monotonic, .slab_unclaim) != null;
-                    return if (lost) .done else refusal;
-                }
-            }
+            self.marks.raise(index);
+            return null;
         }
 
-        /// Ends live slots in their order, with one push for all; answers how many until one was refused.
-        /// A bounded queue takes them one by one.
-        pub fn freeRemoteMany(self: *Self, numbers: []const u64) struct { count: u32, outcome: Outcome } {
-            if (self.queue_capacity != self.capacity_max) {
-                for (numbers, 0..) |number, i| {
-                    const outcome = self.freeRemote(number);
-                    if (outcome != .done) return .{ .count = @intCast(i + @intFromBool(outcome == .done_wake)), .outcome = outcome };
-                }
-                return .{ .count = @intCast(numbers.len), .outcome = .done };
-            }
-            // Acquire: as in `freeRemoteWord`.
-            var seen = self.head.load(.acquire, .slab_head);
-            if (seen & index_mask == closed_index) return .{ .count = 0, .outcome = .closed };
-            var count: u32 = 0;
-            var first: u32 = none_index;
-            var top: u32 = none_index;
-            var refusal: Outcome = .done;
-            for (numbers) |number| {
-                const index = self.indexOf(number);
-                const live = self.liveWord(number);
-                if (live == null or index >= self.capacity_max) {
-                    refusal = self.wrongRemote(error.Foreign);
-                    break;
-                }
-                const claimed = live.? & ~phase_mask | phase_claimed;
-                // Release: as in `freeRemoteWord`.
-                if (self.states[index].cmpxchg(live.?, claimed, .release, .monotonic, .slab_claim)) |word| {
-                    refusal = self.wrongRemote(self.whatIsWrong(word, live.?));
-                    break;
-                }
-                if (count == 0) first = index else self.links[index].next.store(top, .monotonic, .slab_link);
-                top = index;
-                count += 1;
-            }
-            if (count == 0) return .{ .count = 0, .outcome = refusal };
-            while (true) {
-                const below = seen & index_mask;
-                if (below == closed_index) return .{ .count = 0, .outcome = .closed };
-                const is_first = below >= special_index;
-                const depth = if (is_first) 0 else self.links[below].depth.load(.monotonic, .slab_depth);
-                self.links[first].next.store(if (is_first) none_index else below, .monotonic, .slab_link);
-                // Only a head's depth is read.
-                self.links[top].depth.store(depth + count, .monotonic, .slab_link_depth);
-                // Release, and refused acquire: as in `freeRemoteWord`.
-                seen = self.head.cmpxchg(seen, nextTag(seen) | top, .release, .acquire, .slab_push) orelse {
-                    if (below == asleep_index) return .{ .count = count, .outcome = .done_wake };
-                    return .{ .count = count, .outcome = refusal };
-                };
-            }
+        inline fn note(self: *Self, count: u32) void {
+            self.noted.store(self.noted.load(.monotonic, .slab_noted) +% count, .monotonic, .slab_noted);
         }
 
-        inline fn hasNoRoom(self: *Self, head: u32) ?Outcome {
-            const index = head & index_mask;
-            if (index == closed_index) return .closed;
-            if (self.queue_capacity == self.capacity_max) return null;
-            const depth = if (index >= special_index) 0 else self.links[index].depth.load(.monotonic, .slab_depth);
-            if (depth < self.queue_capacity) return null;
+        /// Counts one free more in a bounded queue. Null: there is room for it.
+        noinline fn letIn(self: *Self) ?Outcome {
+            if (self.isClosed()) return .closed;
+            var seen = self.noted.load(.monotonic, .slab_noted);
+            while (seen -% self.taken.load(.monotonic, .slab_bound) < self.queue_capacity) {
+                seen = self.noted.cmpxchg(seen, seen +% 1, .monotonic, .monotonic, .slab_noted) orelse return null;
+            }
             _ = self.refused.fetchAdd(1, .monotonic, .slab_refused);
             return .full;
+        }
+
+        /// The owner sleeps, or is gone: then the slot is live again, unless it was taken in at the end.
+        noinline fn ring(self: *Self, index: u32, claimed: u32) Outcome {
+            if (self.bell.cmpxchg(bell_asleep, bell_quiet, .monotonic, .monotonic, .slab_sleep)) |bell| {
+                if (bell == bell_quiet) return .done;
+                const lost = self.states[index].cmpxchg(claimed, claimed & ~phase_mask | phase_live, .monotonic, .monotonic, .slab_unclaim) != null;
+                return if (lost) .done else .closed;
+            }
+            return .done_wake;
+        }
+
+        /// Ends live slots in their order; answers how many until one was refused.
+        pub fn freeRemoteMany(self: *Self, numbers: []const u64) Many {
+            var woken = false;
+            for (numbers, 0..) |number, i| {
+                // The words were written by the owner: the next ones are on their way meanwhile.
+                if (i + ahead < numbers.len) @prefetch(&self.states[@min(self.indexOf(numbers[i + ahead]), self.capacity_max - 1)], .{ .rw = .write });
+                switch (self.freeRemote(number)) {
+                    .done => {},
+                    .done_wake => woken = true,
+                    else => |refusal| return .{ .count = @intCast(i), .outcome = refusal, .woken = woken },
+                }
+            }
+            return .{ .count = @intCast(numbers.len), .outcome = .done, .woken = woken };
         }
 
         noinline fn wrongRemote(self: *Self, err: FreeError) Outcome {
@@ -918,11 +905,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         /// Exact while nobody is in the middle of a free.
         pub fn figures(self: *const Self) Figures {
-            const seen = self.head.load(.monotonic, .slab_look) & index_mask;
-            var queued = if (seen >= special_index) 0 else self.links[seen].depth.load(.monotonic, .slab_look_depth);
-            if (self.pending != none_index and self.pending < self.carved) {
-                queued += self.links[self.pending].depth.load(.monotonic, .slab_look_depth);
-            }
+            const queued = self.claimedCount();
             var bytes: u64 = self.meta_bytes;
             for (self.segments[0..self.segmentsCount()]) |segment| bytes += segment.bytes;
             return .{
@@ -957,15 +940,18 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 if (index >= self.carved) return error.Inconsistent;
                 if (self.states[index].load(.monotonic, .slab_state) & phase_mask != phase_free) return error.Inconsistent;
             }
-            const queued = self.chain(self.pending) + self.chain(self.head.load(.monotonic, .slab_look) & index_mask);
-            if (queued != claimed) return error.Inconsistent;
+            if (self.claimedCount() != claimed) return error.Inconsistent;
         }
 
-        fn chain(self: *const Self, first: u32) u32 {
+        /// Slots freed by others that the marks lead to.
+        fn claimedCount(self: *const Self) u32 {
             var count: u32 = 0;
-            var index = first;
-            while (index < special_index and count <= self.carved) : (count += 1) {
-                index = self.links[index].next.load(.monotonic, .slab_walk);
+            var first: u32 = 0;
+            while (first < self.carved) : (first += owner_marks.block_slots) {
+                if (!self.marks.isRaised(first / owner_marks.block_slots)) continue;
+                for (self.states[first..@min(first + owner_marks.block_slots, self.carved)]) |*state| {
+                    count += @intFromBool(state.load(.monotonic, .slab_look) & phase_mask == phase_claimed);
+                }
             }
             return count;
         }

@@ -165,7 +165,7 @@ test "threads free into a slab while it closes, and are told so" {
             slab.retain();
             thread.* = try std.Thread.spawn(.{}, Closing.run, .{&closing});
         }
-        while (closing.done.load(.monotonic) == 0 and slab.head.load(.monotonic, .t) & 0xFFFFFF == 0xFFFFFF) std.atomic.spinLoopHint();
+        while (closing.done.load(.monotonic) == 0 and slab.noted.load(.monotonic, .t) == 0) std.atomic.spinLoopHint();
         slab.close();
         const top = slab.top;
         // The others hold the memory until they have seen the end.

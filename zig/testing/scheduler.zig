@@ -79,6 +79,7 @@ const State = struct {
     sites: ?*SiteRecord = null,
     drop_light_fence: bool = false,
     drop_heavy_fence: bool = false,
+    drop_change_fence: bool = false,
 };
 
 var state: State = .{};
@@ -326,6 +327,12 @@ pub const Sim = struct {
             thread = (thread + 1) % threads_max;
             if (thread <= state.threads_count) fenceThread(thread);
         }
+        fenceThread(state.current);
+    }
+
+    pub fn fenceAfterChange() void {
+        if (state.drop_change_fence) return;
+        point();
         fenceThread(state.current);
     }
 
@@ -592,12 +599,13 @@ pub fn weaken(name: []const u8, half: Half) error{UnknownSite}!void {
     (find(name) orelse return error.UnknownSite).dropped.insert(half);
 }
 
-pub const Fences = struct { light: bool = true, heavy: bool = true };
+pub const Fences = struct { light: bool = true, heavy: bool = true, change: bool = true };
 
 /// Leaves fences out until `restore`.
 pub fn setFences(fences: Fences) void {
     state.drop_light_fence = !fences.light;
     state.drop_heavy_fence = !fences.heavy;
+    state.drop_change_fence = !fences.change;
 }
 
 /// Everything in order again.
