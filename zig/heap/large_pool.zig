@@ -880,6 +880,10 @@ pub fn LargePool(comptime Table: type) type {
             var rescued = false;
             const shared = want.kind == .hugetlb and self.options.shared;
             var file: i32 = -1;
+            // Populated by the system: every byte is charged, so the limit is asked before it is mapped.
+            const explicit = want.kind == .hugetlb and !shared;
+            if (explicit) try self.chargeBytes(each, failure);
+            errdefer if (explicit) self.uncharge(each);
             cache.counters.count(class, .refill, 1);
             const ptr = while (true) {
                 var errno: u16 = 0;
@@ -933,9 +937,8 @@ pub fn LargePool(comptime Table: type) type {
             if (shared) {
                 self.table.areas[self.table.at(first).area].file = file;
             } else if (want.kind == .hugetlb) {
-                // Populated by the system: resident and zero.
+                // Resident and zero.
                 _ = self.huge_bytes.fetchAdd(each, .monotonic, .count);
-                _ = self.charged.fetchAdd(each, .monotonic, .charge);
                 self.table.at(first).resident = each;
             } else {
                 self.last_area[class].store(count, .monotonic, .areas);

@@ -5,6 +5,7 @@ const testing = std.testing;
 const heap = @import("heap.zig");
 const house_file = @import("house.zig");
 
+const Os = @import("../os/os.zig").fake;
 const House = house_file.House;
 const Pool = house_file.Pool;
 const mib = 1 << 20;
@@ -195,6 +196,22 @@ test "runs of pages are exact, reused, and empty blocks go back" {
     const bytes = @as([*]u8, @ptrFromInt(Runs.addressOf(&house.pool, run)))[0 .. 512 * 1024];
     for (bytes) |byte| if (byte != 0) return error.NotZero;
     Runs.free(&house.pool, null, run, 512 * 1024, true);
+    try house.deinit();
+}
+
+test "explicit large pages are charged before they are mapped" {
+    var house: House = undefined;
+    try house.init(.{ .kind = .hugetlb, .limit_bytes = 8 * mib });
+    Os.configure(.{ .large_pages = 8 });
+    const first = try house.take(0, .{ .bytes = 3 * mib });
+    try testing.expectEqual(4 * mib, house.pool.charged.load(.monotonic, .charge));
+    const mapped = Os.calls(.mmap_huge);
+    try testing.expectError(error.Limit, house.take(0, .{ .bytes = 5 * mib }));
+    try testing.expectEqual(mapped, Os.calls(.mmap_huge));
+    Os.configure(.{ .large_pages = 0 });
+    house.pool.give(0, first);
+    try testing.expectError(error.HugeUnavailable, house.take(1, .{ .bytes = 5 * mib }));
+    try testing.expect(house.pool.charged.load(.monotonic, .charge) <= 4 * mib);
     try house.deinit();
 }
 
