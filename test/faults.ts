@@ -361,6 +361,11 @@ export const faults: readonly Fault[] = [
     test: "a second free of a slot is an error, for its owner and for others",
   },
   {
+    name: "global-hot-unseen",
+    title: "a slot in its owner's hand is live for other threads",
+    test: "a second free of a slot is an error, for its owner and for others",
+  },
+  {
     name: "global-interior-free",
     title: "global 12: an address inside a slot frees the slot",
     test: "an address inside a block is foreign, for its owner and for others",

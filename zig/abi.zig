@@ -438,13 +438,15 @@ pub fn global_reset_peak(pool: u32) callconv(.c) Status {
 /// Memory without a handle, owned by the caller: `bytes` at a multiple of `alignment` (0: 16). Null
 /// if there is none; the block says why.
 pub fn global_alloc(thread: u32, pool: u32, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
-    return engine.instance.objectAlloc(.global, thread, pool, bytes, alignment);
+    if (alignment == 0) if (engine.global_direct.known(thread, pool)) |direct| return @call(.never_inline, global_take, .{ direct, bytes });
+    return engine.instance.objectAllocSlow(.global, thread, pool, bytes, alignment);
 }
 
 /// Gives back memory of `global_alloc`, on any attached thread; null is ok. FOREIGN: nothing of this
 /// allocator begins there. DOUBLE_FREE. CLOSED.
 pub fn global_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
-    return engine.instance.objectFree(.global, thread, pool, address);
+    if (engine.global_direct.known(thread, pool)) |direct| return @call(.never_inline, global_give, .{ direct, address });
+    return engine.instance.objectFreeSlow(.global, thread, pool, address);
 }
 
 /// Changes the length of memory of `global_alloc`, in place where there is room. Null: refused, the

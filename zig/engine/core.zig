@@ -195,7 +195,7 @@ pub fn Engine(comptime Os: type) type {
             key: Sync.Atomic(u64),
             layer: ?*anyopaque,
 
-            pub inline fn keyOf(comptime kind: layer_file.Kind, id: u32) u64 {
+            pub inline fn keyOf(kind: layer_file.Kind, id: u32) u64 {
                 return (@as(u64, @intFromEnum(kind)) << 32 | id) + 1;
             }
         };
@@ -1639,6 +1639,14 @@ pub fn Engine(comptime Os: type) type {
 
         pub inline fn objectFree(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
             return layered.objectFree(self, kind, thread, id, address);
+        }
+
+        pub fn objectAllocSlow(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+            return layered.objectAllocSlow(self, kind, thread, id, bytes, alignment);
+        }
+
+        pub fn objectFreeSlow(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+            return layered.objectFreeSlow(self, kind, thread, id, address);
         }
 
         pub fn objectRealloc(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32, address: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {

@@ -92,8 +92,13 @@ pub const global_direct = struct {
         return @ptrCast(Native.direct.of(instance, thread, pool));
     }
 
+    /// The record of numbers that were used before.
+    pub inline fn known(thread: u32, pool: u32) ?*anyopaque {
+        return @ptrCast(Native.layered.warmRecord(instance, thread, pool));
+    }
+
     pub inline fn take(record: ?*anyopaque, bytes: usize) ?*anyopaque {
-        return Native.direct.takeCall(instance, @ptrCast(@alignCast(record)), bytes);
+        return Native.direct.take(instance, @ptrCast(@alignCast(record)), bytes);
     }
 
     pub inline fn takeAligned(record: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
@@ -101,7 +106,7 @@ pub const global_direct = struct {
     }
 
     pub inline fn give(record: ?*anyopaque, address: ?*anyopaque) Status {
-        return Native.direct.giveCall(instance, @ptrCast(@alignCast(record)), address);
+        return Native.direct.give(instance, @ptrCast(@alignCast(record)), address);
     }
 };
 

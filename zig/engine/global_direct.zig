@@ -58,15 +58,6 @@ pub fn GlobalDirect(comptime E: type) type {
             return takeSlow(self, record, bytes);
         }
 
-        /// `take` and `give` as calls, for the face with numbers.
-        pub noinline fn takeCall(self: *E, record: *Record, bytes: usize) ?*anyopaque {
-            return take(self, record, bytes);
-        }
-
-        pub noinline fn giveCall(self: *E, record: *Record, address: ?*anyopaque) Status {
-            return give(self, record, address);
-        }
-
         noinline fn takeSlow(self: *E, record: *Record, bytes: usize) ?*anyopaque {
             return takeAligned(self, record, bytes, 0);
         }
@@ -74,7 +65,7 @@ pub fn GlobalDirect(comptime E: type) type {
         pub noinline fn takeAligned(self: *E, record: *Record, bytes: usize, alignment: usize) ?*anyopaque {
             if (record.heap.load(.monotonic, .warm)) |heap| {
                 if (bytes -% 1 < Global.bytes_max and alignment <= Global.bytes_max and @popCount(alignment) <= 1) {
-                    if (heap.alloc(record.tag - 1, bytes, alignment)) |ptr| return @ptrCast(ptr);
+                    if (heap.allocCold(record.tag - 1, bytes, alignment)) |ptr| return @ptrCast(ptr);
                 }
             } else revive(self, record);
             return E.layered.objectAllocSlow(self, .global, self.threadOf(record), record.id.load(.monotonic, .warm), bytes, alignment);
@@ -83,7 +74,7 @@ pub fn GlobalDirect(comptime E: type) type {
         pub inline fn give(self: *E, record: *Record, address: ?*anyopaque) Status {
             // No slab is at null.
             if (record.heap.load(.monotonic, .warm)) |heap| {
-                if (heap.giveWarm(record.tag, @intFromPtr(address))) return .ok;
+                if (heap.giveWarm(@ptrCast(@alignCast(record.owner)), record.tag, @intFromPtr(address))) return .ok;
             }
             return giveSlow(self, record, address);
         }
@@ -91,7 +82,7 @@ pub fn GlobalDirect(comptime E: type) type {
         noinline fn giveSlow(self: *E, record: *Record, address: ?*anyopaque) Status {
             if (record.heap.load(.monotonic, .warm)) |heap| {
                 // Of another thread, or the last that its slab waits for; not above `bytes_max`.
-                if (heap.free(record.tag - 1, @ptrCast(address orelse return .ok))) {
+                if (heap.freeCold(record.tag - 1, @ptrCast(address orelse return .ok))) {
                     E.layered.wakeToAge(self, &self.pools[record.id.load(.monotonic, .warm) & (E.pools_count - 1)]);
                     return .ok;
                 } else |err| if (err == error.DoubleFree) return .double_free;

@@ -53,6 +53,7 @@ pub fn Layer(comptime Pool: type) type {
         pub noinline fn alloc(self: Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
             return switch (self) {
                 .none => null,
+                .global => |layer| layer.allocCold(thread, bytes, alignment),
                 inline else => |layer| layer.alloc(thread, bytes, alignment),
             };
         }
@@ -60,6 +61,7 @@ pub fn Layer(comptime Pool: type) type {
         pub noinline fn free(self: Self, thread: ?u32, ptr: [*]u8) error{ Foreign, DoubleFree }!void {
             return switch (self) {
                 .none => error.Foreign,
+                .global => |layer| layer.freeCold(thread, ptr),
                 inline else => |layer| layer.free(thread, ptr),
             };
         }

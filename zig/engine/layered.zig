@@ -470,23 +470,25 @@ pub fn Layered(comptime E: type) type {
             return @ptrCast(@alignCast(front.layer.?));
         }
 
-        fn remember(self: *E, comptime kind: Kind, thread: u32, id: u32) void {
+        /// The slot of that number, if it is open and its layer of that kind.
+        fn slotOf(self: *E, kind: Kind, id: u32) ?*Slot {
+            const slot = &self.pools[id & (E.pools_count - 1)];
+            return if (slot.id.load(.monotonic, .pool_id) == id and slot.layer() == kind and kind != .none) slot else null;
+        }
+
+        fn remember(self: *E, kind: Kind, thread: u32, id: u32, slot: *Slot) void {
             if (kind == .global) {
                 _ = E.direct.of(self, thread, id);
                 return;
             }
-            const layer = layerOf(self, kind, id) orelse return;
-            self.objects[thread].layer = layer;
+            self.objects[thread].layer = slot.layer_ptr;
             self.objects[thread].key.store(E.ObjectFront.keyOf(kind, id), .monotonic, .warm);
         }
 
         pub inline fn objectAlloc(self: *E, comptime kind: Kind, thread: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
             // The usual alignment; longer than a slot is the layer's slow way, not ours.
-            const usual = alignment == 0 or alignment == align_default;
-            if (kind == .global) {
-                if (usual) if (warmRecord(self, thread, id)) |record| return E.direct.takeCall(self, record, bytes);
-            } else if (warmLayer(self, kind, thread, id)) |layer| {
-                if (usual and bytes != 0 and bytes <= L.Of(kind).bytes_max) {
+            if (warmLayer(self, kind, thread, id)) |layer| {
+                if ((alignment == 0 or alignment == align_default) and bytes != 0 and bytes <= L.Of(kind).bytes_max) {
                     if (layer.alloc(thread, bytes, 0)) |ptr| return @ptrCast(ptr);
                 }
             }
@@ -494,21 +496,22 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// The record of the thread and a global allocator if it was used before.
-        inline fn warmRecord(self: *E, thread: u32, id: u32) ?*E.direct.Record {
+        pub inline fn warmRecord(self: *E, thread: u32, id: u32) ?*E.direct.Record {
             if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
             const record = self.directRecord(thread, id);
             return if (record.id.load(.monotonic, .warm) == id and id != 0) record else null;
         }
 
         /// Not the layer used last, aligned, longer than an object, or refused.
-        pub noinline fn objectAllocSlow(self: *E, comptime kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
+        pub noinline fn objectAllocSlow(self: *E, kind: Kind, thread_index: u32, id: u32, bytes: usize, alignment: usize) ?*anyopaque {
             const thread = self.threadAt(thread_index) orelse return null;
             const pool = self.poolOf(id) orelse return null;
-            if (layerOf(self, kind, id) == null) return null;
+            const slot = slotOf(self, kind, id) orelse return null;
             if (bytes == 0 or bytes > std.math.maxInt(usize) / 2 or @popCount(alignment) > 1) return null;
-            remember(self, kind, thread_index, id);
-            if (bytes <= L.Of(kind).bytes_max and alignment <= L.Of(kind).bytes_max) {
-                if (self.pools[pool.slot].layer().alloc(thread_index, bytes, alignment)) |ptr| return @ptrCast(ptr);
+            remember(self, kind, thread_index, id, slot);
+            const most = slot.layer().bytesMax();
+            if (bytes <= most and alignment <= most) {
+                if (slot.layer().alloc(thread_index, bytes, alignment)) |ptr| return @ptrCast(ptr);
                 _ = refusal(self, pool, thread_index, thread, bytes);
                 return null;
             }
@@ -520,9 +523,7 @@ pub fn Layered(comptime E: type) type {
         }
 
         pub inline fn objectFree(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
-            if (kind == .global) {
-                if (warmRecord(self, thread, id)) |record| return E.direct.giveCall(self, record, address);
-            } else if (warmLayer(self, kind, thread, id)) |layer| if (address) |ptr| {
+            if (warmLayer(self, kind, thread, id)) |layer| if (address) |ptr| {
                 if (layer.free(thread, @ptrCast(ptr))) {
                     if (self.sleeper.asleep.load(.monotonic, .sleeper_look) == 0) return .ok;
                     return woken(self, id);
@@ -537,12 +538,12 @@ pub fn Layered(comptime E: type) type {
         }
 
         /// Not the layer used last, null, or refused: a refused free changes nothing and is asked again.
-        pub noinline fn objectFreeSlow(self: *E, comptime kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
+        pub noinline fn objectFreeSlow(self: *E, kind: Kind, thread: u32, id: u32, address: ?*anyopaque) Status {
             const ptr: [*]u8 = @ptrCast(address orelse return .ok);
-            const layer = layerOf(self, kind, id) orelse return .closed;
+            const slot = slotOf(self, kind, id) orelse return .closed;
             if (!self.isAttached(thread)) return if (self.isForked()) .forked else .foreign;
-            remember(self, kind, thread, id);
-            layer.free(thread, ptr) catch |err| return switch (err) {
+            remember(self, kind, thread, id, slot);
+            slot.layer().free(thread, ptr) catch |err| return switch (err) {
                 error.DoubleFree => .double_free,
                 error.Foreign => self.regionFree(thread, id, address),
             };

@@ -161,14 +161,14 @@ pub fn GlobalBackend(comptime Heap: type) type {
         fn take(context: *anyopaque, thread: ?u32, bytes: usize, alignment: usize) ?Span {
             const heap: *Heap = @ptrCast(@alignCast(context));
             // Rows belong to threads.
-            const ptr = heap.alloc(thread orelse return null, bytes, alignment) orelse return null;
+            const ptr = heap.allocCold(thread orelse return null, bytes, alignment) orelse return null;
             return .{ .ptr = ptr, .bytes = bytes, .zero = false };
         }
 
         fn give(context: *anyopaque, thread: ?u32, ptr: [*]u8, _: usize, _: usize) void {
             const heap: *Heap = @ptrCast(@alignCast(context));
             // Refused only if it was never taken; there is nobody to tell.
-            heap.free(thread, ptr) catch {};
+            heap.freeCold(thread, ptr) catch {};
         }
     };
 }

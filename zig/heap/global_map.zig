@@ -42,9 +42,16 @@ pub fn Tree(comptime Sync: type) type {
 
         /// Distance of the slab's record from `origin`; 0: no slab is there.
         pub inline fn find(map: *const Self, address: usize) usize {
-            const root = address >> root_shift;
-            if (root >= map.roots.len) return 0;
-            return map.leaf(root)[address >> tile_shift & (leaf_entries - 1)].load(.monotonic, .map_entry);
+            return if (isPlace(address)) map.findAt(address) else 0;
+        }
+
+        /// Whether an address is one that `findAt` may be asked about.
+        pub inline fn isPlace(address: usize) bool {
+            return address >> address_bits == 0;
+        }
+
+        pub inline fn findAt(map: *const Self, address: usize) usize {
+            return map.leaf(address >> root_shift)[address >> tile_shift & (leaf_entries - 1)].load(.monotonic, .map_entry);
         }
 
         inline fn leaf(map: *const Self, root: usize) [*]Entry {
@@ -106,6 +113,14 @@ pub fn Bounds(comptime regions_max: comptime_int) fn (comptime Sync: type) type 
                     const table = region.table.load(.monotonic, .map_table);
                     if (table == 0) return 0;
                     return entryOf(region, table, address).load(.monotonic, .map_entry);
+                }
+
+                pub inline fn isPlace(_: usize) bool {
+                    return true;
+                }
+
+                pub inline fn findAt(map: *const Self, address: usize) usize {
+                    return map.find(address);
                 }
 
                 inline fn regionOf(map: *const Self, address: usize) ?*const Region {

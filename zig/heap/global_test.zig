@@ -233,6 +233,52 @@ test "a second free of a slot is an error, for its owner and for others" {
     try home.expectBack();
 }
 
+test "a slot in the owner's hand is free for everyone, and taken first" {
+    const home: Home(Heap) = try .init();
+    defer home.deinit();
+    const h = home.heap;
+    const other = h.alloc(0, 64, 0).?;
+    const class = slab_class.class_of[64 / 16];
+    for ([_]usize{ 64, 64 << 10 }) |bytes| {
+        // Its row has slots.
+        try h.free(1, h.alloc(0, bytes / 2, 0).?);
+        const block = h.alloc(0, bytes, 0).?;
+        try h.free(0, block);
+        try testing.expectEqual(@intFromPtr(block), h.owners[0].hot.address.load(.monotonic, .hot_load));
+        try testing.expectEqual(null, h.usableSize(block));
+        try testing.expectEqual(1, h.figures().slots_live);
+        try testing.expectEqual(1, h.classFigures(class).live);
+        try testing.expectEqual(64, h.ownerFigures(0).live_bytes);
+        // Another class does not get it.
+        const longer = h.alloc(0, bytes / 2, 0).?;
+        try testing.expect(longer != block);
+        try testing.expectEqual(block, h.alloc(0, bytes, 0).?);
+        try testing.expect(h.usableSize(block) != null);
+        try h.free(1, block);
+        try h.free(0, longer);
+    }
+    try h.free(1, other);
+    try home.expectBack();
+}
+
+test "a slab whose last slot is in its owner's hand goes back, and with a thread that ends" {
+    const home: Home(Heap) = try .init();
+    defer home.deinit();
+    const h = home.heap;
+    var blocks: [1000][*]u8 = undefined;
+    for ([_]bool{ false, true }) |ends| {
+        for (&blocks) |*block| block.* = h.alloc(0, 1024, 0).?;
+        for (blocks) |block| try h.free(0, block);
+        if (ends) h.threadEnded(0) else _ = h.trim(0);
+        try testing.expectEqual(0, h.figures().slots_live);
+        const live = h.alloc(1, 1024, 0).?;
+        try h.free(1, live);
+        _ = h.trim(1);
+        try testing.expectEqual(0, h.figures().slabs);
+    }
+    try home.expectBack();
+}
+
 test "a second free of a run of pages is an error" {
     const home: Home(Heap) = try .init();
     defer home.deinit();

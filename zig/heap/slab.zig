@@ -7,10 +7,12 @@
 //! begins, are always found.
 //!
 //! Remote frees. A freer sets the slot's bit in `remote`, one locked instruction, and writes nothing
-//! else. Only if the word was zero before, it adds the word to `summary`; only if that was zero
-//! before, it mails the slab to its owner. The owner takes all its mail with one swap, then takes
-//! `summary` and the words it names by swaps. Each edge from zero has one announcement and one
-//! collection, in the order of modification of one word, so nothing is lost and no fence is needed.
+//! else. Unless `summary` has the word already, it adds it there; only if that was zero before, it
+//! mails the slab to its owner. The owner takes all its mail with one swap, then takes
+//! `summary` and the words it names by swaps. Each edge from zero has an announcement and a
+//! collection, in the order of modification of one word, so nothing is lost and no fence is needed. A
+//! free that has returned is in `summary` or collected, so the owner looks at `remote` only if that is
+//! not empty.
 //! Collecting adds bits to `free` and can do so only once: two frees of one slot by different threads
 //! at the same moment may pass unseen at the call, are then found and counted here, and never lead to
 //! a slot handed out twice.
@@ -47,7 +49,12 @@ pub const left_never: u32 = 1 << 31;
 pub fn Slab(comptime Sync: type) type {
     const Word = Sync.Atomic(u64);
     return extern struct {
-        // With the first pair of words, which lies before, one line of the owner's.
+        // With the words of `remote`, which lie before, lines of those who free from elsewhere.
+        summary: Word,
+        link: Sync.Atomic(usize),
+        /// Next older record; never changes.
+        older: ?*Self,
+        // With the first pair of words, which lies behind, one line of the owner's.
         /// The owner's index and 1; 0: unused.
         tag: Sync.Atomic(u32),
         class: Sync.Atomic(u8),
@@ -60,12 +67,6 @@ pub fn Slab(comptime Sync: type) type {
         capacity: u32,
         next: ?*Self,
         prev: ?*Self,
-        // A line of those who free from elsewhere.
-        summary: Word,
-        link: Sync.Atomic(usize),
-        /// Next older record; never changes.
-        older: ?*Self,
-        // Followed by the words of `remote`.
 
         const Self = @This();
 
@@ -76,20 +77,22 @@ pub fn Slab(comptime Sync: type) type {
 
         pub const Pair = extern struct { free: Word, batch: Word };
 
-        /// Lies before the record, downwards, so that the place of no bitmap depends on its length.
+        /// Behind the record; the words of `remote` lie before it, downwards, so that the place of no bitmap
+        /// depends on its length.
         pub inline fn pair(slab: *Self, word: usize) *Pair {
-            return @ptrFromInt(@intFromPtr(slab) - (word + 1) * @sizeOf(Pair));
+            return @ptrFromInt(@intFromPtr(slab) + @sizeOf(Self) + word * @sizeOf(Pair));
         }
 
         pub inline fn remote(slab: *Self, word: usize) *Word {
-            return @ptrFromInt(@intFromPtr(slab) + @sizeOf(Self) + word * @sizeOf(Word));
+            return @ptrFromInt(@intFromPtr(slab) - (word + 1) * @sizeOf(Word));
         }
 
-        /// Bytes before and behind the address of a record, whole lines together.
+        /// Bytes before and behind the address of a record, whole lines together: `tag` begins a line.
         pub fn place(words_count: usize) struct { before: usize, bytes: usize } {
             const line = 64;
-            const before = @sizeOf(Pair) + std.mem.alignForward(usize, (words_count - 1) * @sizeOf(Pair), line);
-            const bytes = before + @sizeOf(Self) + words_count * @sizeOf(Word);
+            const own = @offsetOf(Self, "tag");
+            const before = std.mem.alignForward(usize, words_count * @sizeOf(Word) + own, line) - own;
+            const bytes = before + @sizeOf(Self) + words_count * @sizeOf(Pair);
             return .{ .before = before, .bytes = std.mem.alignForward(usize, bytes, line) };
         }
 
@@ -211,9 +214,12 @@ pub fn Slab(comptime Sync: type) type {
             // while this thread's last writes to it are still on their way.
             const before = slab.remote(word).fetchOr(bit, .release, .slab_remote);
             if (before & bit != 0) return error.DoubleFree;
-            if (before != 0) return .told;
+            const named = @as(u64, 1) << @intCast(word);
+            // Whoever was first in the word may not have announced it yet; the owner, told by this thread,
+            // must see that something is there.
+            if (before != 0 and slab.summary.load(.monotonic, .slab_summary_load) & named != 0) return .told;
             // Release: pairs with the acquire in collect, which must find the word not zero.
-            const words_before = slab.summary.fetchOr(@as(u64, 1) << @intCast(word), .release, .slab_summary);
+            const words_before = slab.summary.fetchOr(named, .release, .slab_summary);
             return if (words_before == 0) .mail else .told;
         }
 
