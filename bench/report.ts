@@ -208,18 +208,19 @@ export function judgedRatio(value: number, target: number): string {
   return text;
 }
 
-/** How each line's ratio changed against an older report of the same rows. */
+/** How each line's ratio changed against an older report, which may be of another commit. */
 export function changes(report: Report, older: Report): string {
   const before = new Map(older.comparisons.map((one) => [key(one), one]));
   const lines = report.comparisons.flatMap((one) => {
     const old = before.get(key(one));
     if (old?.ratio === undefined || one.ratio === undefined) return [];
+    const verdicts = old.verdict === one.verdict ? "" : `, ${old.verdict} -> ${one.verdict}`;
     const factor = (one.ratio / old.ratio).toFixed(2);
-    return [
-      `${one.row}  ${one.work}  ${one.against}: ${ratio(old.ratio)} -> ${ratio(one.ratio)} (x${factor})`,
-    ];
+    const ratios = `${ratio(old.ratio)} -> ${ratio(one.ratio)} (x${factor})`;
+    return [`${one.row}  ${one.work}  ${one.against}: ${ratios}${verdicts}`];
   });
-  return lines.join("\n");
+  const [then, now] = [older, report].map(({ source, date }) => `${source.commit} of ${date}`);
+  return [`ratios of ${then} -> ${now}`, ...lines].join("\n");
 }
 
 /** The same line in two reports, whatever the opponent's version. */

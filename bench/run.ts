@@ -195,7 +195,7 @@ for (const [at, row] of rows.entries()) {
 }
 
 console.log(`\n${table(report.comparisons)}\n\n${rowTable(report.rows)}`);
-if (older) console.log(`\nratios against ${older.date}:\n${changes(report, older)}`);
+if (older) console.log(`\n${changes(report, older)}`);
 
 const count = (verdict: Comparison["verdict"]) =>
   report.comparisons.filter((one) => one.verdict === verdict).length;

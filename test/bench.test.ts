@@ -15,7 +15,7 @@ import {
   shuffled,
   skipped,
 } from "../bench/comparison.ts";
-import { judgedRatio, mergeOlder, type Report } from "../bench/report.ts";
+import { changes, judgedRatio, mergeOlder, type Report } from "../bench/report.ts";
 import { exitCode, rowResults } from "../bench/rows.ts";
 import { groups, targets } from "../bench/targets.ts";
 
@@ -160,21 +160,33 @@ test("a run ends with 1 while a line is short or failed; a smoke run only for a 
   expect(codes([...met, failed("N2", "w", "a", "it fell")])).toEqual([1, 1]);
 });
 
+const reportOf = (run: string, comparisons: Comparison[]): Report => ({
+  run,
+  date: `2026-01-0${run}T00:00:00.000Z`,
+  smoke: false,
+  rounds: 7,
+  seed: 1,
+  asked: comparisons.map(({ row }) => row),
+  source: { holdfast: "0", commit: `commit${run}`, zig: "0" },
+  machine: {},
+  rows: rowResults(comparisons),
+  comparisons,
+});
+
+test("two commits are compared line by line, whatever versions their opponents have", () => {
+  const of = (against: string, ours: number) =>
+    compare({ row: "N1", work: "pair", against, ours: [ours], theirs: [1], target: 2 });
+  const older = reportOf("1", [of("glibc 2.36", 1), of("lgalloc 0.6", 2)]);
+  const text = changes(reportOf("2", [of("lgalloc 0.7", 3), of("jemalloc 5", 1)]), older);
+  expect(text.split("\n")).toEqual([
+    "ratios of commit1 of 2026-01-01T00:00:00.000Z -> commit2 of 2026-01-02T00:00:00.000Z",
+    "N1  pair  lgalloc 0.7: 2.00 -> 3.00 (x1.50), ok -> short",
+  ]);
+});
+
 test("rows that a later run did not measure stay, with the id and day of their own", () => {
-  const report = (run: string, comparisons: Comparison[]): Report => ({
-    run,
-    date: `2026-01-0${run}T00:00:00.000Z`,
-    smoke: false,
-    rounds: 7,
-    seed: 1,
-    asked: comparisons.map(({ row }) => row),
-    source: { holdfast: "0", commit: "0", zig: "0" },
-    machine: {},
-    rows: rowResults(comparisons),
-    comparisons,
-  });
-  const older = report("1", [line("N1", 1, 2), line("N2", 1, 2)]);
-  const merged = mergeOlder(report("2", [line("N1", 3, 2)]), older);
+  const older = reportOf("1", [line("N1", 1, 2), line("N2", 1, 2)]);
+  const merged = mergeOlder(reportOf("2", [line("N1", 3, 2)]), older);
   expect(merged.comparisons).toMatchObject([
     { row: "N1", ratio: 3 },
     { row: "N2", ratio: 1, run: "1", date: "2026-01-01" },
