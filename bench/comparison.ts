@@ -47,8 +47,10 @@ export interface Measured {
 /** Medians of both sides, their ratio, and the verdict. */
 export function compare(measured: Measured): Comparison {
   const { row, work, against, unit = "ns", target, note } = measured;
-  const ours = median(measured.ours);
-  const theirs = median(measured.theirs);
+  const oursSamples = measured.ours.map(rounded);
+  const theirsSamples = measured.theirs.map(rounded);
+  const ours = median(oursSamples);
+  const theirs = median(theirsSamples);
   const ratio = ours / theirs;
   if (!Number.isFinite(ratio))
     return failed(row, work, against, `no figure: ${ours} and ${theirs}`);
@@ -67,9 +69,14 @@ export function compare(measured: Measured): Comparison {
     verdict,
     ...(note === undefined ? {} : { note }),
     ...(repetitions === "exact" ? {} : { repetitions }),
-    oursSamples: [...measured.ours],
-    theirsSamples: [...measured.theirs],
+    oursSamples,
+    theirsSamples,
   };
+}
+
+/** Seven digits say more than any clock knows, and keep reports short. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(7));
 }
 
 export function skipped(row: string, work: string, against: string, note: string): Comparison {

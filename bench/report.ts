@@ -208,6 +208,15 @@ export function judgedRatio(value: number, target: number): string {
   return text;
 }
 
+/** As it is kept in a file: one line for the samples of a side. */
+export function serialized(report: Report): string {
+  const text = JSON.stringify(report, null, 2);
+  const joined = text.replaceAll(/\[\s+([-\d.e+,\s]+?)\s+\]/g, (_, numbers: string) => {
+    return `[${numbers.replaceAll(/\s+/g, " ")}]`;
+  });
+  return `${joined}\n`;
+}
+
 /** How each line's ratio changed against an older report, which may be of another commit. */
 export function changes(report: Report, older: Report): string {
   const before = new Map(older.comparisons.map((one) => [key(one), one]));

@@ -28,6 +28,7 @@ import {
   mergeOlder,
   type Report,
   rowTable,
+  serialized,
   source,
   table,
 } from "./report.ts";
@@ -173,7 +174,7 @@ function write(): void {
     return took === undefined ? result : { ...result, seconds: Number(took.toFixed(1)) };
   });
   const shown = merged ? mergeOlder(report, merged) : report;
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(shown, null, 2)}\n`);
+  if (values.json) writeFileSync(values.json, serialized(shown));
   if (values.markdown) writeFileSync(values.markdown, markdown(shown));
 }
 
