@@ -135,20 +135,27 @@ pub const direct = struct {
 
     pub fn take(slab: ?*anyopaque) ?*anyopaque {
         const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
-        return own.addressOf(own.alloc(null) orelse return null);
+        return own.take();
     }
 
     pub fn give(slab: ?*anyopaque, address: ?*anyopaque) Status {
         const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
-        const index = own.find(@intFromPtr(address)) orelse return .foreign;
-        own.freeIndex(index) catch |err| return if (err == error.DoubleFree) .double_free else .foreign;
+        own.give(@intFromPtr(address)) catch |err| return if (err == error.DoubleFree) .double_free else .foreign;
         return .ok;
     }
 
     pub fn giveRemote(slab: ?*anyopaque, address: ?*anyopaque) Status {
         const own: *owner_slabs.Slab = @ptrCast(@alignCast(slab));
-        const index = own.find(@intFromPtr(address)) orelse return .foreign;
-        return switch (own.freeRemoteIndex(index)) {
+        const outcome = own.giveRemote(@intFromPtr(address));
+        if (outcome == .done) {
+            @branchHint(.likely);
+            return .ok;
+        }
+        return statusOf(own, outcome);
+    }
+
+    noinline fn statusOf(own: *owner_slabs.Slab, outcome: anytype) Status {
+        return switch (outcome) {
             .done => .ok,
             .done_wake => {
                 instance.wakeSlab(own);

@@ -25,13 +25,17 @@ pub fn Marks(comptime Sync: type) type {
         groups: [*]Mark,
         blocks_count: u32,
         groups_count: u32,
-        /// Groups that the round of `next` has not come to.
-        left: u32,
-        group: u32,
-        /// Block of the group that is looked at next, and the first that is not of the group; the same
-        /// between two groups.
-        block: u32,
-        group_end: u32,
+
+        /// How far the owner has come with looking.
+        pub const Round = extern struct {
+            /// Groups that the round of `next` has not come to.
+            left: u32 = 0,
+            group: u32 = 0,
+            /// Block of the group that is looked at next, and the first that is not of the group; the same
+            /// between two groups.
+            block: u32 = 0,
+            group_end: u32 = 0,
+        };
 
         const Self = @This();
         pub const Mark = Sync.Atomic(u8);
@@ -55,10 +59,6 @@ pub fn Marks(comptime Sync: type) type {
                 .groups = memory + blocksFor(slots),
                 .blocks_count = blocksFor(slots),
                 .groups_count = groupsFor(slots),
-                .left = 0,
-                .group = 0,
-                .block = 0,
-                .group_end = 0,
             };
         }
 
@@ -83,35 +83,35 @@ pub fn Marks(comptime Sync: type) type {
         }
 
         /// Starts to go once round all groups, the rest of the last one first.
-        pub fn begin(marks: *Self) void {
-            marks.left = marks.groups_count;
+        pub fn begin(marks: *const Self, round: *Round) void {
+            round.left = marks.groups_count;
         }
 
         /// The next block to look at, whose mark is down now; null: the round is over.
-        pub fn next(marks: *Self) ?u32 {
+        pub fn next(marks: *const Self, round: *Round) ?u32 {
             while (true) {
-                while (marks.block != marks.group_end) {
-                    const block = marks.block;
-                    marks.block += 1;
+                while (round.block != round.group_end) {
+                    const block = round.block;
+                    round.block += 1;
                     if (marks.blocks[block].load(.monotonic, .mark_look) == 0) continue;
                     _ = marks.blocks[block].swap(0, .monotonic, .mark_lower);
                     Sync.fenceAfterChange();
                     return block;
                 }
-                if (marks.left == 0) return null;
-                marks.left -= 1;
-                marks.group = if (marks.group + 1 >= marks.groups_count) 0 else marks.group + 1;
-                if (marks.groups[marks.group].load(.monotonic, .mark_look) == 0) continue;
-                _ = marks.groups[marks.group].swap(0, .monotonic, .mark_lower);
+                if (round.left == 0) return null;
+                round.left -= 1;
+                round.group = if (round.group + 1 >= marks.groups_count) 0 else round.group + 1;
+                if (marks.groups[round.group].load(.monotonic, .mark_look) == 0) continue;
+                _ = marks.groups[round.group].swap(0, .monotonic, .mark_lower);
                 Sync.fenceAfterChange();
-                marks.block = marks.group * group_blocks;
-                marks.group_end = @min(marks.block + group_blocks, marks.blocks_count);
+                round.block = round.group * group_blocks;
+                round.group_end = @min(round.block + group_blocks, marks.blocks_count);
             }
         }
 
         /// A mark is up, or the rest of a group was not looked at.
-        pub fn hasAny(marks: *const Self) bool {
-            if (marks.block != marks.group_end) return true;
+        pub fn hasAny(marks: *const Self, round: *const Round) bool {
+            if (round.block != round.group_end) return true;
             for (marks.groups[0..marks.groups_count]) |*group| {
                 if (group.load(.monotonic, .mark_look) != 0) return true;
             }
@@ -132,25 +132,26 @@ test "a round comes to every raised block once, wherever it begins" {
     const slots = 3 * group_slots + 5 * block_slots + 1;
     const M = Marks(Real);
     var memory: [M.countFor(slots)]M.Mark = @splat(.init(0));
-    var marks: M = .init(&memory, slots);
-    try testing.expect(!marks.hasAny());
+    const marks: M = .init(&memory, slots);
+    var round: M.Round = .{};
+    try testing.expect(!marks.hasAny(&round));
     const raised = [_]u32{ 0, 31, 32, group_slots - 1, group_slots, 2 * group_slots + 100, slots - 1 };
     for (0..4) |_| {
         for (raised) |slot| marks.raise(slot);
-        try testing.expect(marks.hasAny());
-        marks.begin();
+        try testing.expect(marks.hasAny(&round));
+        marks.begin(&round);
         var seen: u32 = 0;
-        while (marks.next()) |block| {
+        while (marks.next(&round)) |block| {
             try testing.expect(!marks.isRaised(block));
             seen += 1;
             // A slot of a group that was passed waits for the next round.
             if (seen == 3) marks.raise(block * block_slots);
         }
         try testing.expectEqual(6, seen);
-        try testing.expect(marks.hasAny());
-        marks.begin();
-        try testing.expect(marks.next() != null);
-        try testing.expectEqual(null, marks.next());
-        try testing.expect(!marks.hasAny());
+        try testing.expect(marks.hasAny(&round));
+        marks.begin(&round);
+        try testing.expect(marks.next(&round) != null);
+        try testing.expectEqual(null, marks.next(&round));
+        try testing.expect(!marks.hasAny(&round));
     }
 }

@@ -126,50 +126,62 @@ pub const Figures = struct {
 
 pub fn OwnerSlab(comptime Sync: type) type {
     return extern struct {
-        // The owner's line. TypeScript reads and writes the first three words.
+        // The owner's lines, in which nobody else looks: each look would take them away from the owner.
+        // TypeScript reads and writes the first three words.
         top: u32 align(line),
         /// Operations until the owner looks at the queue.
         credit: u32,
         carved: u32,
+        /// Slots of the first segment that were ever used.
+        reach: u32,
         /// Slots that have memory.
         capacity: u32,
-        bits: u32,
-        stride: u32,
-        /// Slots taken in so far that others had freed.
-        collected: u32,
-        /// What `noted` was when the last round of looking at marks began, and how much of that it has not
-        /// found; 0 between two rounds.
-        round_noted: u32,
-        round_left: u32,
-        segment_shift: u32,
-        /// 1: there is one segment, and never another.
-        single: u32,
-        /// Written by the owner; others read it after they were given a slot of the newest.
-        segments_count: Word,
-        /// Address of the first segment, and what a pointer into it is told by.
-        base: usize,
-        base_bytes: usize,
-        stride_inverse: u64,
-        stack: [*]u32,
-        states: [*]Word,
-
-        // What hardly changes.
-        marks: Marks align(line),
-        segments: [*]Segment,
-        holders: ?[*]Holder,
-        capacity_max: u32,
-        slot_bytes: u32,
-        alignment: u32,
-        queue_capacity: u32,
-        /// First generation of each slot.
-        start: u32,
         /// Some entry was wrong: the words are to be searched before the slab says that it is full.
         suspect: u32,
         /// Wrong entries that the owner found.
         damaged: u32,
         retired: u32,
         takes: u32,
+        /// Slots taken in so far that others had freed.
+        collected: u32,
+        /// What `noted` was when the last round of looking at marks began, and how much of that it has not
+        /// found; 0 between two rounds.
+        round_noted: u32,
+        round_left: u32,
+        round: Marks.Round,
         policy: Policy,
+
+        // What hardly changes.
+        /// Address of the first segment, and what a pointer into it is told by.
+        base: usize align(line),
+        base_bytes: usize,
+        /// A multiple of the stride times this, and rotated, is the quotient; what is none becomes more than
+        /// there are slots.
+        stride_inverse: u64,
+        stack: [*]u32,
+        states: [*]Word,
+        marks: Marks,
+        stride: u32,
+        stride_zeros: u32,
+        bits: u32,
+        capacity_max: u32,
+        queue_capacity: u32,
+        /// Slots that `giveRemote` frees without further questions: those of the first segment, or none
+        /// where the queue is bounded.
+        remote_reach: u32,
+        /// See `bell_quiet`; a futex.
+        bell: Word,
+        segment_shift: u32,
+        /// 1: there is one segment, and never another.
+        single: u32,
+        /// Written by the owner; others read it after they were given a slot of the newest.
+        segments_count: Word,
+        slot_bytes: u32,
+        alignment: u32,
+        /// First generation of each slot.
+        start: u32,
+        segments: [*]Segment,
+        holders: ?[*]Holder,
         meta: [*]u8,
         meta_bytes: usize,
         backend_context: ?*anyopaque,
@@ -183,8 +195,6 @@ pub fn OwnerSlab(comptime Sync: type) type {
         taken: Word,
         /// Frees refused because the queue was full.
         refused: Word,
-        /// See `bell_quiet`; a futex.
-        bell: Word,
 
         // Rarely written by anyone.
         refs: Word align(line),
@@ -333,6 +343,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .bits = layout.bits,
                 .stride = layout.stride,
                 .collected = 0,
+                .round = .{},
                 .round_noted = 0,
                 .round_left = 0,
                 .segment_shift = layout.segment_shift,
@@ -340,8 +351,10 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .segments_count = .init(0),
                 .base = 0,
                 .base_bytes = 0,
-                // Zero for a stride of one, whose product below would not fit.
-                .stride_inverse = if (layout.stride == 1) 0 else std.math.maxInt(u64) / @as(u64, layout.stride) + 1,
+                .stride_inverse = inverseOf(layout.stride >> @intCast(@ctz(layout.stride))),
+                .stride_zeros = @ctz(layout.stride),
+                .reach = 0,
+                .remote_reach = 0,
                 .stack = @ptrCast(@alignCast(meta + layout.stack_at)),
                 .states = @ptrCast(@alignCast(meta + layout.states_at)),
                 .marks = .init(@ptrCast(@alignCast(meta + layout.marks_at)), layout.capacity_max),
@@ -420,6 +433,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             if (ordinal == 0) {
                 self.base = address;
                 self.base_bytes = slots * self.stride;
+                self.remote_reach = if (self.isBounded()) 0 else @intCast(slots);
             }
             self.segments_count.store(ordinal + 1, .monotonic, .slab_segments);
             self.capacity += @intCast(slots);
@@ -473,13 +487,21 @@ pub fn OwnerSlab(comptime Sync: type) type {
             return self.slotAt(offset);
         }
 
+        /// Of an odd number, modulo 2^64: each step doubles the bits that are right.
+        fn inverseOf(odd: u64) u64 {
+            var inverse = odd;
+            for (0..5) |_| inverse *%= 2 -% odd *% inverse;
+            return inverse;
+        }
+
+        /// More than there are slots if no slot begins there.
+        inline fn quotient(self: *const Self, offset: usize) u64 {
+            return std.math.rotr(u64, offset *% self.stride_inverse, self.stride_zeros);
+        }
+
         inline fn slotAt(self: *const Self, offset: usize) ?u32 {
-            // Quotient above, and below it the remainder's share, which is less than one inverse only
-            // for multiples: exact for offsets below 2^32.
-            const product = @as(u128, offset) * self.stride_inverse;
-            const low: u64 = @truncate(product);
-            if (low >= self.stride_inverse) return if (self.stride_inverse == 0) @intCast(offset) else null;
-            return @intCast(product >> 64);
+            const slot = self.quotient(offset);
+            return if (slot < slots_max) @intCast(slot) else null;
         }
 
         noinline fn findInSegment(self: *const Self, address: usize) ?u32 {
@@ -560,6 +582,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 self.stack[count - 1 - i] = index;
             }
             self.carved = first + count;
+            self.reach = @intCast(@min(self.carved, self.base_bytes / self.stride));
             self.top = count;
             return true;
         }
@@ -616,6 +639,75 @@ pub fn OwnerSlab(comptime Sync: type) type {
             return if (issued and generation >= self.start) error.DoubleFree else error.Foreign;
         }
 
+        // ---- the owner, by address
+
+        /// As `alloc`: the slot's address.
+        pub inline fn take(self: *Self) ?[*]u8 {
+            const top = self.top;
+            const credit = self.credit;
+            if (top == 0) {
+                @branchHint(.unlikely);
+                return self.takeSlow();
+            }
+            if (credit == 0) {
+                @branchHint(.unlikely);
+                return self.takeSlow();
+            }
+            const index = self.stack[top - 1];
+            if (index >= self.reach) {
+                @branchHint(.unlikely);
+                return self.takeSlow();
+            }
+            const state = &self.states[index];
+            const word = state.load(.monotonic, .slab_state);
+            if (!ds.fault("owner-link-trusted") and word & phase_mask != phase_free) {
+                @branchHint(.unlikely);
+                return self.takeSlow();
+            }
+            self.top = top - 1;
+            self.credit = credit - 1;
+            state.store(word | phase_live, .monotonic, .slab_live);
+            return @ptrFromInt(self.base + @as(usize, index) * self.stride);
+        }
+
+        noinline fn takeSlow(self: *Self) ?[*]u8 {
+            return self.addressOf(self.alloc(null) orelse return null);
+        }
+
+        /// Ends the live slot that begins at this address.
+        pub inline fn give(self: *Self, address: usize) FreeError!void {
+            const index = self.quotient(address -% self.base);
+            const credit = self.credit;
+            if (index >= self.reach) {
+                @branchHint(.unlikely);
+                return self.giveSlow(address);
+            }
+            if (credit == 0) {
+                @branchHint(.unlikely);
+                return self.giveSlow(address);
+            }
+            const state = &self.states[index];
+            const word = state.load(.monotonic, .slab_state);
+            if (word & phase_mask != phase_live) {
+                @branchHint(.unlikely);
+                return self.giveSlow(address);
+            }
+            if (word == generation_max << phase_bits | phase_live) {
+                @branchHint(.unlikely);
+                return self.giveSlow(address);
+            }
+            const top = self.top;
+            // Free, and of the next generation.
+            state.store(word + ((1 << phase_bits) - phase_live), .monotonic, .slab_free);
+            self.stack[top] = @intCast(index);
+            self.top = top + 1;
+            self.credit = credit - 1;
+        }
+
+        noinline fn giveSlow(self: *Self, address: usize) FreeError!void {
+            return self.freeIndex(self.find(address) orelse return error.Foreign);
+        }
+
         /// Looks at the queue and takes in a block of what others have freed.
         noinline fn look(self: *Self) void {
             self.credit = self.policy.interval;
@@ -651,7 +743,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 const noted = self.noted.load(.monotonic, .slab_look);
                 self.round_left = @max(self.depth(noted), 1);
                 self.round_noted = noted;
-                if (ds.fault("owner-drain-allocates") and self.marks.hasAny()) {
+                if (ds.fault("owner-drain-allocates") and self.marks.hasAny(&self.round)) {
                     const backend: Backend = .{ .context = self.backend_context.?, .functions = self.backend_functions.? };
                     const span = backend.take(null, 4096, line) orelse {
                         self.round_left = 0;
@@ -659,13 +751,20 @@ pub fn OwnerSlab(comptime Sync: type) type {
                     };
                     backend.give(null, span.ptr, span.bytes, line);
                 }
-                if (self.marks.hasAny()) {
-                    self.marks.begin();
+                if (self.marks.hasAny(&self.round)) {
+                    self.marks.begin(&self.round);
                     self.takes +%= 1;
                 }
             }
             var any = false;
-            while (self.marks.next()) |block| {
+            while (self.marks.next(&self.round)) |block| {
+                // Those of the next blocks are on their way while these slots are handed out.
+                for (1..3) |further| {
+                    const other = block + @as(u32, @intCast(further));
+                    if (other >= self.marks.blocks_count or !self.marks.isRaised(other)) break;
+                    const words = self.states + @as(usize, other) * owner_marks.block_slots;
+                    inline for (0..batch_max * @sizeOf(u32) / 64) |at| @prefetch(words + at * (64 / @sizeOf(u32)), .{ .rw = .write });
+                }
                 const found = self.takeIn(block * owner_marks.block_slots, owner_marks.block_slots);
                 self.round_left -|= found;
                 any = any or found != 0;
@@ -764,7 +863,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             if (self.bell.cmpxchg(bell_quiet, bell_asleep, .monotonic, .monotonic, .slab_sleep) != null) return null;
             // Either a mark is seen here, or who raised it sees the bell.
             Sync.fenceAfterChange();
-            if (!self.marks.hasAny()) return bell_asleep;
+            if (!self.marks.hasAny(&self.round)) return bell_asleep;
             self.wokeUp();
             return null;
         }
@@ -796,6 +895,38 @@ pub fn OwnerSlab(comptime Sync: type) type {
             if (index >= self.capacity_max) return self.wrongRemote(error.Foreign);
             const word = self.states[index].load(.monotonic, .slab_state);
             return self.freeRemoteWord(index, word & ~phase_mask | phase_live);
+        }
+
+        /// As `freeRemote`, by address.
+        pub inline fn giveRemote(self: *Self, address: usize) Outcome {
+            const index = self.quotient(address -% self.base);
+            if (index >= self.remote_reach) {
+                @branchHint(.unlikely);
+                return self.giveRemoteSlow(address);
+            }
+            const state = &self.states[index];
+            const word = state.load(.monotonic, .slab_state);
+            if (word & phase_mask != phase_live) {
+                @branchHint(.unlikely);
+                return self.giveRemoteSlow(address);
+            }
+            // Release: as in `claim`.
+            const claimed = word + (phase_claimed - phase_live);
+            if (state.cmpxchg(word, claimed, .release, .monotonic, .slab_claim) != null) {
+                @branchHint(.unlikely);
+                return self.giveRemoteSlow(address);
+            }
+            self.marks.raise(@intCast(index));
+            self.note(1);
+            if (self.bell.load(.monotonic, .slab_bell) != bell_quiet) {
+                @branchHint(.unlikely);
+                return self.ring(@intCast(index), claimed);
+            }
+            return .done;
+        }
+
+        noinline fn giveRemoteSlow(self: *Self, address: usize) Outcome {
+            return self.freeRemoteIndex(self.find(address) orelse return self.wrongRemote(error.Foreign));
         }
 
         inline fn freeRemoteWord(self: *Self, index: u32, live: u32) Outcome {

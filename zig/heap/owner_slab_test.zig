@@ -98,6 +98,30 @@ test "slots are distinct, aligned, reused last in first out, and never the same 
     }
 }
 
+test "by address: slots come and go as by number, and what is no slot's beginning is refused" {
+    for ([_]u32{ 1, 3, 8, 12, 24, 40, 100, 127 }) |bytes| {
+        for ([_]u32{ 100, 400 }) |most| {
+            var house: House = undefined;
+            try house.init(.{ .slot_bytes = bytes, .alignment = 1, .capacity = 100, .capacity_max = most });
+            var addresses: [400]usize = undefined;
+            for (addresses[0..most]) |*address| address.* = @intFromPtr(house.slab.take() orelse return error.Full);
+            try testing.expectEqual(null, house.slab.take());
+            for (addresses[0..most]) |address| {
+                if (bytes > 1) try testing.expectEqual(error.Foreign, house.slab.give(address + 1));
+                if (bytes > 1) try testing.expectEqual(error.Foreign, house.slab.give(address + bytes - 1));
+                try house.slab.give(address);
+                try testing.expectEqual(error.DoubleFree, house.slab.give(address));
+            }
+            try testing.expectEqual(error.Foreign, house.slab.give(house.slab.base - bytes));
+            try testing.expectEqual(error.Foreign, house.slab.give(house.slab.base + 1 << 40));
+            try testing.expectEqual(error.Foreign, house.slab.give(0));
+            try testing.expectEqual(most, house.slab.top);
+            try house.slab.invariants();
+            try house.deinit();
+        }
+    }
+}
+
 test "numbers stay small while generations are" {
     var house: House = undefined;
     try house.init(.{ .slot_bytes = 8, .capacity = 1000 });
