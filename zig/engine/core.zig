@@ -1,4 +1,8 @@
-//! The state of an engine and every operation of the ABI on it. See engine.zig.
+//! The state of an engine: its threads, and how a lease begins and ends. See engine.zig.
+//!
+//! What else can be done with leases, pools and regions stands in a file a noun and is named here, so that
+//! the ABI finds every operation on the engine: wraps, lease_changes, lease_pages, pool_slots, layered,
+//! region_face.
 
 const std = @import("std");
 const ds = @import("../ds/ds.zig");
@@ -60,7 +64,7 @@ pub const Lease = extern struct {
         return @ptrCast(@alignCast(&lease.region));
     }
 
-    fn run(lease: *const Lease) heap.Run {
+    pub fn run(lease: *const Lease) heap.Run {
         return .{ .region = lease.region, .page = lease.page, .pages = lease.pages };
     }
 };
@@ -116,16 +120,16 @@ pub fn Engine(comptime Os: type) type {
         const ready = 2;
         const failed = 3;
         /// Bits of an owner word that are the thread's index.
-        const owner_index: u32 = heap.threads_max - 1;
+        pub const owner_index: u32 = heap.threads_max - 1;
         /// Mark in an entry's owner word: the lease is a token, or was until a moment ago.
-        const owner_token: u32 = 1 << 31;
+        pub const owner_token: u32 = 1 << 31;
         const threads_bytes = heap.threads_max * @sizeOf(Thread);
         /// Those of all threads and pools, and the latest of each thread.
         const fronts_count = heap.threads_max * pools_max;
         const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front) + heap.threads_max * @sizeOf(ObjectFront) +
             heap.threads_max * pools_max * @sizeOf(direct.Record);
         /// How long after its close a layer may still have a caller inside.
-        const closing_ns = 200_000_000;
+        pub const closing_ns = 200_000_000;
 
         pub const PoolSlot = struct {
             /// Number of the open pool in this slot, 0 if there is none.
@@ -445,7 +449,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// Makes every thread look at the pool again before its next operation.
-        noinline fn forgetCaches(self: *Self, pool: *Pool) void {
+        pub noinline fn forgetCaches(self: *Self, pool: *Pool) void {
             const pool_slot = pool.slot;
             for (0..self.threads_top.load(.monotonic, .threads)) |thread| {
                 if (pool.cacheIfAny(@intCast(thread))) |cache| cache.near.lock.bar();
@@ -476,7 +480,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// The index of the running thread if it is the owner in `word`; null on any other thread.
-        fn callerIf(self: *Self, word: u32) ?u32 {
+        pub fn callerIf(self: *Self, word: u32) ?u32 {
             const index = word & owner_index;
             const pointer = self.threads[index].pointer.load(.monotonic, .thread_pointer);
             return if (pointer != 0 and pointer == Os.threadPointer()) index else null;
@@ -590,7 +594,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// Memory for a request of the lease `index`: a region, a run of pages, or none for no bytes.
-        fn obtain(
+        pub fn obtain(
             self: *Self,
             pool: *Pool,
             thread: u32,
@@ -668,7 +672,7 @@ pub fn Engine(comptime Os: type) type {
             };
         }
 
-        noinline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
+        pub noinline fn describeInto(self: *Self, thread: *Thread, of: *const Lease) void {
             const block = &thread.block;
             if (of.bytes == 0) {
                 block[w.address] = 0;
@@ -698,7 +702,7 @@ pub fn Engine(comptime Os: type) type {
             block[w.region_epoch] = floatOf(region.epoch.load(.monotonic, .epoch));
         }
 
-        noinline fn lockedNow(self: *Self, of: *const Lease) bool {
+        pub noinline fn lockedNow(self: *Self, of: *const Lease) bool {
             if (of.bytes == 0 or of.flags.layered) return false;
             if (of.pages == 0) return self.table.at(of.region).locked >= of.bytes;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
@@ -773,7 +777,7 @@ pub fn Engine(comptime Os: type) type {
         }
 
         /// The lease is dead but shown: it leaves the live figures, its memory stays.
-        fn beginClosing(self: *Self, thread: ?u32, index: u32) void {
+        pub fn beginClosing(self: *Self, thread: ?u32, index: u32) void {
             const of = &self.handles.entry(index).payload;
             if (of.bytes == 0) return;
             const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
@@ -788,17 +792,17 @@ pub fn Engine(comptime Os: type) type {
             pool.addTotal(cache, .live_beside, minus_one);
         }
 
-        const Was = enum { live, closing, token, parked };
+        pub const Was = enum { live, closing, token, parked };
 
         /// The caller has won the end of the lease: its memory goes back, its index is recycled.
-        noinline fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
+        pub noinline fn finish(self: *Self, thread: ?u32, index: u32, was: Was) void {
             const of = self.handles.entry(index).payload;
             self.release(thread, of, was);
             const cache = if (thread) |t| &self.threads[t].handles else null;
             self.handles.recycle(cache, index);
         }
 
-        fn release(self: *Self, thread: ?u32, of: Lease, was: Was) void {
+        pub fn release(self: *Self, thread: ?u32, of: Lease, was: Was) void {
             if (of.bytes == 0) {
                 _ = self.empty_leases.fetchSub(1, .monotonic, .count);
                 return;
@@ -820,168 +824,6 @@ pub fn Engine(comptime Os: type) type {
             self.release(thread, of, .live);
         }
 
-        pub noinline fn wrap(self: *Self, thread: u32, handle: f64) Status {
-            const number = handleFrom(handle) orelse return .foreign;
-            self.handles.addWrap(number) catch |err| return wrong(err);
-            if (self.threadAt(thread)) |own| own.block[w.wrapping] = handle;
-            return .ok;
-        }
-
-        /// `wrap` without an ArrayBuffer: keeps a lease through the end of its views. The thread's
-        /// record names it, so that a thread that ends inside does not leave it held.
-        pub fn hold(self: *Self, thread_index: u32, handle: f64) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const result = self.wrap(thread_index, handle);
-            thread.block[w.wrapping] = 0;
-            if (result == .ok) thread.block[w.held] = handle;
-            return result;
-        }
-
-        /// Ends `hold`.
-        pub fn unhold(self: *Self, thread_index: u32, handle: f64) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            thread.block[w.held] = 0;
-            return self.unwrap(thread_index, handle);
-        }
-
-        pub noinline fn unwrap(self: *Self, thread: u32, handle: f64) Status {
-            if (self.threadAt(thread)) |own| own.block[w.wrapping] = 0;
-            const number = handleFrom(handle) orelse return .foreign;
-            const had = self.handles.cancelWrap(number) catch |err| return wrong(err);
-            return if (had) .ok else .foreign;
-        }
-
-        /// An ArrayBuffer over a lease is gone.
-        pub fn wrapDropped(self: *Self, context: usize) void {
-            if (self.isForked() or context == 0 or context > handles_max) return;
-            self.dropWrap(@intCast(context - 1));
-        }
-
-        fn dropWrap(self: *Self, index: u32) void {
-            const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
-            if (self.callerIf(owner)) |own| {
-                // The ArrayBuffer was made, and goes before JavaScript said so.
-                const wrapping = &self.threads[own].block[w.wrapping];
-                if (wrapping.* != 0 and Handles.indexOf(@intCast(wholeOf(wrapping.*))) == index) wrapping.* = 0;
-            }
-            switch (self.handles.dropWrap(index)) {
-                .still => {},
-                .finished => {
-                    const parked = self.handles.entry(index).payload.flags.parked;
-                    self.finish(self.callerIf(owner), index, if (parked) .parked else .closing);
-                },
-                .leaked => {
-                    _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);
-                    self.finish(self.callerIf(owner), index, .live);
-                },
-            }
-        }
-
-        /// Ends a lease whose one ArrayBuffer the caller keeps, detached from all views, for the next
-        /// lease of that length. UNSUPPORTED: not such a lease, nothing has changed.
-        pub fn park(self: *Self, thread: u32, handle: f64) Status {
-            const number = handleFrom(handle) orelse return .foreign;
-            const entry = self.handles.find(number) catch |err| return wrong(err);
-            const of = &entry.payload;
-            if ((of.pages == 0 and !of.flags.layered) or of.bytes > parked_bytes_max or of.flags.alias) return .unsupported;
-            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
-            if (entry.owner.load(.monotonic, .owner) != self.ownerWord(thread) or self.lockedNow(of)) return .unsupported;
-            // Before the word changes: from then on a deallocator may read it.
-            of.flags.parked = true;
-            const parked = self.handles.park(number) catch |err| return wrong(err);
-            if (!parked) {
-                of.flags.parked = false;
-                return .unsupported;
-            }
-            if (of.flags.layered) {
-                layered.recount(self, thread, of, -1);
-                return .ok;
-            }
-            const cache = pool.cacheOf(thread);
-            pool.uncount(cache, of.bytes);
-            pool.addTotal(cache, .live_beside, minus_one);
-            return .ok;
-        }
-
-        /// Makes a parked lease of this thread live again: its memory, its length, a new handle.
-        pub fn revive(self: *Self, thread: u32, pool_id: u32, handle: f64, options: u32) f64 {
-            if (self.isForked()) return status(.forked);
-            const number = handleFrom(handle) orelse return status(.foreign);
-            const pool = self.poolOf(pool_id) orelse return status(.closed);
-            if (!pool.options.enabled) return status(.disabled);
-            const index = Handles.indexOf(number);
-            if (index >= self.handles.end()) return status(.foreign);
-            const entry = self.handles.entry(index);
-            const of = &entry.payload;
-            if (!of.flags.parked or of.pool != pool.slot) return status(.foreign);
-            if (entry.owner.load(.monotonic, .owner) != self.ownerWord(thread)) return status(.foreign);
-            const revived = self.handles.revive(index);
-            if (revived == 0) return status(.limit);
-            of.flags.parked = false;
-            of.flags.zero = options & w.option_zero != 0;
-            if (of.flags.zero) ds.memory.zero(@as([*]u8, @ptrFromInt(of.address))[0..of.bytes]);
-            if (of.flags.layered) {
-                layered.recount(self, thread, of, 1);
-            } else if (pool.cacheOf(thread)) |cache| {
-                cache.counters.add(.allocated_bytes, of.bytes);
-                cache.counters.add(.active_bytes, Pool.pageRound(of.bytes));
-                cache.counters.add(.live_beside, 1);
-            }
-            return @floatFromInt(revived);
-        }
-
-        pub fn regionWrap(self: *Self, thread: u32, index: u32) Status {
-            _ = thread;
-            if (!self.table.known(index)) return .foreign;
-            // Release: pairs with the acquire of who asks whether the region may serve others.
-            _ = self.table.at(index).wraps.fetchAdd(1, .acq_rel, .wraps);
-            return .ok;
-        }
-
-        pub fn regionUnwrap(self: *Self, thread: u32, index: u32) Status {
-            _ = thread;
-            if (!self.table.known(index)) return .foreign;
-            _ = self.table.at(index).wraps.fetchSub(1, .acq_rel, .wraps);
-            return .ok;
-        }
-
-        /// An alias ArrayBuffer is gone. Context: epoch of the region when it was made times 2^24,
-        /// plus the region's index, plus one.
-        pub fn regionDropped(self: *Self, context: usize) void {
-            if (self.isForked() or context == 0) return;
-            const index: u32 = @intCast((context - 1) & none);
-            const made: u32 = @intCast((context - 1) >> 24 & regions.epoch_mask);
-            if (!self.table.known(index)) return;
-            const region = self.table.at(index);
-            const epoch = region.epoch.load(.monotonic, .epoch);
-            // Nobody can reach the newest wrap any more: whoever comes next makes one of its own.
-            if (epoch == made)
-                _ = region.epoch.cmpxchg(epoch, (epoch + 1) & regions.epoch_mask, .monotonic, .monotonic, .epoch);
-            // Release: what was written through the buffer comes before. Acquire: see all the others.
-            const left = region.wraps.fetchSub(1, .acq_rel, .wraps) - 1;
-            const tenant = region.lease.load(.monotonic, .region_lease);
-            const state = region.tenancy().state;
-            if ((state != .held and state != .closing) or tenant == none) return;
-            const seen = self.handles.peek(tenant);
-            const payload = &self.handles.entry(tenant).payload;
-            if (payload.region != index or !payload.flags.alias) return;
-            switch (seen.phase) {
-                // Freed while the program had given the buffer away: this was the last of them.
-                .closing => if (left == 0) self.dropWrap(tenant),
-                // Dropped without free: the buffer was the lease's own.
-                .live => if (epoch == made) {
-                    self.handles.addWrap(seen.handle) catch return;
-                    self.dropWrap(tenant);
-                },
-                else => {},
-            }
-        }
-
-        pub fn regionEpoch(self: *Self, index: u32) u32 {
-            if (!self.table.known(index)) return 0;
-            return self.table.at(index).epoch.load(.monotonic, .epoch);
-        }
-
         pub fn leaked(self: *Self, thread: u32, handle: f64) Status {
             const number = handleFrom(handle) orelse return .foreign;
             const seen = self.handles.find(number) catch |err| return wrong(err);
@@ -993,7 +835,7 @@ pub fn Engine(comptime Os: type) type {
 
         // ---- changing a lease
 
-        noinline fn leaseOf(self: *Self, handle: f64) error{ Freed, Foreign }!struct { index: u32, lease: *Lease, wraps: u32 } {
+        pub noinline fn leaseOf(self: *Self, handle: f64) error{ Freed, Foreign }!struct { index: u32, lease: *Lease, wraps: u32 } {
             const number = handleFrom(handle) orelse return error.Foreign;
             const entry = try self.handles.find(number);
             const index = Handles.indexOf(number);
@@ -1007,301 +849,6 @@ pub fn Engine(comptime Os: type) type {
             return .ok;
         }
 
-        pub fn resize(self: *Self, thread_index: u32, handle: f64, bytes: f64) Status {
-            if (self.isForked()) return .forked;
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const size = integer(bytes) orelse return .out_of_range;
-            const found = self.leaseOf(handle) catch |err| return wrong(err);
-            if (found.wraps != 0) return .busy;
-            const old = found.lease;
-            const pool = self.pools[old.pool].pool.load(.acquire, .pool).?;
-            var failure: heap.Failure = .{};
-            const fits = self.resizeInPlace(pool, thread_index, old, size, &failure) catch |err|
-                return report(thread, err, failure, size);
-            if (!fits and old.bytes != size and layered.slotFor(self, self.idOf(old.pool), size, plainWish(self, old)) != null) {
-                return layered.move(self, thread_index, thread, old, size);
-            }
-            if (!fits) {
-                const fresh = self.obtain(pool, thread_index, found.index, .{
-                    .bytes = size,
-                    .kind = switch (@as(u2, @truncate(old.pages_wish))) {
-                        0 => null,
-                        1 => .base,
-                        2 => .thp,
-                        3 => .hugetlb,
-                    },
-                    .lock = if (self.lockedNow(old)) .require else .none,
-                    .alias = old.flags.alias,
-                    .zero = old.flags.zero,
-                }, &failure) catch |err| return report(thread, err, failure, size);
-                const both = @min(size, old.bytes);
-                if (both != 0) {
-                    const to: [*]u8 = @ptrFromInt(fresh.address);
-                    const from: [*]const u8 = @ptrFromInt(old.address);
-                    ds.memory.copy(to[0..both], from[0..both]);
-                }
-                const before = old.*;
-                old.* = fresh;
-                old.pages_wish = before.pages_wish;
-                self.release(thread_index, before, .live);
-            }
-            self.describeInto(thread, old);
-            return .ok;
-        }
-
-        /// The number of the open pool in a slot, 0 if it is closed.
-        fn idOf(self: *Self, slot: u16) u32 {
-            return self.pools[slot].id.load(.monotonic, .pool_id);
-        }
-
-        /// What the lease was asked for, as far as a layer must know.
-        fn plainWish(self: *Self, of: *const Lease) u32 {
-            var options: u32 = @as(u32, of.pages_wish) << w.option_pages_shift;
-            if (of.flags.alias) options |= w.option_alias;
-            if (self.lockedNow(of)) options |= 1 << w.option_lock_shift;
-            return options;
-        }
-
-        /// True if the memory that the lease has serves the new length too.
-        fn resizeInPlace(
-            self: *Self,
-            pool: *Pool,
-            thread: u32,
-            of: *Lease,
-            size: usize,
-            failure: *heap.Failure,
-        ) heap.Error!bool {
-            if (of.bytes == 0 or size == 0) return of.bytes == size;
-            if (of.flags.layered) return layered.resizeInPlace(self, thread, of, size);
-            const before = of.bytes;
-            const rounded = Pool.pageRound(size);
-            const rounded_before = Pool.pageRound(before);
-            if (of.pages != 0) {
-                if (rounded > rounded_before or size >= region_bytes_min) return false;
-                if (rounded < rounded_before) {
-                    const keep: u16 = @intCast(rounded / Os.pageBytes());
-                    Pool.Runs.shrink(pool, thread, of.run(), keep);
-                    of.pages = keep;
-                }
-            } else {
-                const region = self.table.at(of.region);
-                if (rounded > region.bytes or size < region_bytes_min) return false;
-                if (size != before and self.table.areas[region.area].published) return false;
-                if (rounded > region.resident) try pool.charge(region, rounded, failure);
-                if (region.locked != 0) try pool.fitLock(region, rounded, .require, failure);
-                region.lease_bytes.store(size, .monotonic, .lease_bytes);
-            }
-            const base: [*]u8 = @ptrFromInt(of.address);
-            if (size > before and of.flags.zero) ds.memory.zero(base[before..size]);
-            if (of.pages == 0) {
-                const region = self.table.at(of.region);
-                region.dirty = @max(region.dirty, rounded);
-            }
-            of.bytes = size;
-            if (of.pages != 0) if (pool.cacheOf(thread)) |cache| {
-                cache.counters.add(.allocated_bytes, @as(u64, size) -% before);
-                cache.counters.add(.active_bytes, @as(u64, rounded) -% rounded_before);
-            };
-            return true;
-        }
-
-        pub fn transfer(self: *Self, thread_index: u32, handle: f64, held: u32) f64 {
-            if (self.isForked()) return status(.forked);
-            if (self.threadAt(thread_index) == null) return status(.foreign);
-            const found = self.leaseOf(handle) catch |err| return status(wrong(err));
-            if (found.lease.flags.alias) return status(.unsupported);
-            // Marked first: when the sender ends while the token is being adopted, its sweep must not
-            // take the adopter's lease for its own.
-            const owner = &self.handles.entry(found.index).owner;
-            const word = owner.load(.monotonic, .owner);
-            owner.store(word | owner_token, .monotonic, .owner);
-            const token = self.handles.toToken(handleFrom(handle).?, held) catch |err| {
-                owner.store(word, .monotonic, .owner);
-                return status(switch (err) {
-                    error.Busy => .busy,
-                    error.Exhausted => .limit,
-                    error.Freed => .freed,
-                    error.Foreign => .foreign,
-                });
-            };
-            if (held != 0) self.threads[thread_index].block[w.held] = 0;
-            _ = self.pending_tokens.fetchAdd(1, .monotonic, .count);
-            return @floatFromInt(token);
-        }
-
-        /// `resize` of a lease of that pool under a new handle; the old one is freed. A failure leaves
-        /// the lease as it was.
-        pub fn realloc(self: *Self, thread_index: u32, pool_id: u32, handle: f64, bytes: f64) f64 {
-            const pool = self.poolOf(pool_id) orelse return status(.closed);
-            const found = self.leaseOf(handle) catch |err| return status(wrong(err));
-            if (found.lease.pool != pool.slot) return status(.foreign);
-            const resized = self.resize(thread_index, handle, bytes);
-            if (resized != .ok) return status(resized);
-            const renumbered = self.handles.toToken(handleFrom(handle).?, 0) catch |err| return status(switch (err) {
-                error.Busy => .busy,
-                error.Exhausted => .limit,
-                error.Freed => .freed,
-                error.Foreign => .foreign,
-            });
-            return @floatFromInt(self.handles.adopt(renumbered) catch |err| return status(wrong(err)));
-        }
-
-        pub fn adopt(self: *Self, thread_index: u32, token: f64) f64 {
-            if (self.isForked()) return status(.forked);
-            const thread = self.threadAt(thread_index) orelse return status(.foreign);
-            const number = handleFrom(token) orelse return status(.foreign);
-            const handle = self.handles.adopt(number) catch |err| return status(wrong(err));
-            _ = self.pending_tokens.fetchSub(1, .monotonic, .count);
-            const entry = self.handles.entry(Handles.indexOf(handle));
-            entry.owner.store(self.ownerWord(thread_index), .monotonic, .owner);
-            self.describeInto(thread, &entry.payload);
-            return @floatFromInt(handle);
-        }
-
-        pub fn lock(self: *Self, thread_index: u32, handle: f64) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const found = self.leaseOf(handle) catch |err| return wrong(err);
-            const of = found.lease;
-            if (of.bytes == 0) return .ok;
-            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
-            if (of.flags.layered) return .unsupported;
-            var failure: heap.Failure = .{};
-            const result = if (of.pages == 0)
-                pool.fitLock(self.table.at(of.region), Pool.pageRound(of.bytes), .require, &failure)
-            else result: {
-                if (self.lockedNow(of)) break :result {};
-                of.flags.lock = true;
-                break :result Pool.Runs.lockPages(pool, Pool.Runs.blockOfRun(pool, of.run()), of.run(), &failure);
-            };
-            result catch |err| return report(thread, err, failure, of.bytes);
-            self.describeInto(thread, of);
-            return .ok;
-        }
-
-        pub fn unlock(self: *Self, thread_index: u32, handle: f64) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const found = self.leaseOf(handle) catch |err| return wrong(err);
-            const of = found.lease;
-            if (of.bytes == 0 or of.flags.layered) return .ok;
-            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
-            var failure: heap.Failure = .{};
-            if (of.pages == 0)
-                pool.fitLock(self.table.at(of.region), 0, .none, &failure) catch {}
-            else if (self.lockedNow(of))
-                Pool.Runs.unlockPages(pool, Pool.Runs.blockOfRun(pool, of.run()), of.run());
-            self.describeInto(thread, of);
-            return .ok;
-        }
-
-        const Span = struct { ptr: [*]u8, bytes: usize };
-
-        /// Checks a range of a lease and rounds it to pages, outward or inward.
-        noinline fn span(of: *const Lease, offset: f64, bytes: f64, outward: bool) ?Span {
-            const from = integer(offset) orelse return null;
-            const count = integer(bytes) orelse return null;
-            if (from > of.bytes or count > of.bytes - from) return null;
-            const page = Os.pageBytes();
-            const begin = of.address + from;
-            const end = begin + count;
-            // Unless it is an object among others, the lease owns its last page whole.
-            const whole = outward or (from + count == of.bytes and !of.flags.layered);
-            const first = if (outward) std.mem.alignBackward(usize, begin, page) else std.mem.alignForward(usize, begin, page);
-            const last = if (whole) std.mem.alignForward(usize, end, page) else std.mem.alignBackward(usize, end, page);
-            return .{ .ptr = @ptrFromInt(first), .bytes = if (count == 0) 0 else last -| first };
-        }
-
-        pub fn prefetch(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const found = self.leaseOf(handle) catch |err| return wrong(err);
-            const range = span(found.lease, offset, bytes, true) orelse return outOfRange(thread, found.lease, offset, bytes);
-            if (range.bytes == 0) return .ok;
-            const pool = self.pools[found.lease.pool].pool.load(.acquire, .pool).?;
-            return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, .will_need), range.bytes);
-        }
-
-        /// Descriptor of the file that is exactly the lease, or a Status below zero. The lease keeps its
-        /// place and length from now on, and its region has no other tenant after it.
-        pub fn file(self: *Self, thread_index: u32, handle: f64) i32 {
-            const thread = self.threadAt(thread_index) orelse return @intFromEnum(Status.foreign);
-            const found = self.leaseOf(handle) catch |err| return @intFromEnum(wrong(err));
-            const of = found.lease;
-            // A later tenant of an alias region could be seen by views of this one, and a run of pages
-            // shares its region with others.
-            if (of.bytes == 0 or of.pages != 0 or of.flags.alias) return @intFromEnum(Status.unsupported);
-            const area = &self.table.areas[self.table.at(of.region).area];
-            if (area.file < 0) return @intFromEnum(Status.unsupported);
-            if (!area.published) {
-                const errno = Os.publishShared(area.file, of.bytes);
-                if (errno != 0) {
-                    thread.block[w.errno] = @floatFromInt(errno);
-                    thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.memfd_create));
-                    thread.block[w.requested] = @floatFromInt(of.bytes);
-                    return @intFromEnum(Status.system);
-                }
-                area.published = true;
-            }
-            return area.file;
-        }
-
-        pub fn purge(self: *Self, thread_index: u32, handle: f64, offset: f64, bytes: f64, lazy: u32) Status {
-            const thread = self.threadAt(thread_index) orelse return .foreign;
-            const found = self.leaseOf(handle) catch |err| return wrong(err);
-            const of = found.lease;
-            const range = span(of, offset, bytes, false) orelse return outOfRange(thread, of, offset, bytes);
-            if (of.flags.layered and lazy == 0) zeroEdges(of.address + wholeOf(offset), wholeOf(bytes), range);
-            if (range.bytes == 0) return .ok;
-            if (self.lockedNow(of)) return .busy;
-            // A later touch of an explicit huge page that was given back could be a SIGBUS.
-            if (self.isHugetlb(of)) return .unsupported;
-            const pool = self.pools[of.pool].pool.load(.acquire, .pool).?;
-            const advice: os.Advice = if (lazy != 0 and Os.works(.lazy_free)) .lazy_free else .dont_need;
-            return systemStatus(thread, pool.tryAdvise(range.ptr, range.bytes, advice), range.bytes);
-        }
-
-        /// The lease lies on explicit huge pages. Not every layer lies in regions.
-        fn isHugetlb(self: *Self, of: *const Lease) bool {
-            const index = if (of.flags.layered) self.table.find(of.address) else of.region;
-            return index != none and self.table.at(index).flavor.kind == .hugetlb;
-        }
-
-        /// An object shares its first and last page with others: there the contents are zeroed by hand.
-        noinline fn zeroEdges(address: usize, bytes: usize, pages: Span) void {
-            const first: [*]u8 = @ptrFromInt(address);
-            if (pages.bytes == 0) return ds.memory.zero(first[0..bytes]);
-            const head = @intFromPtr(pages.ptr) - address;
-            ds.memory.zero(first[0..head]);
-            ds.memory.zero(first[head + pages.bytes .. bytes]);
-        }
-
-        fn outOfRange(thread: *Thread, of: *const Lease, offset: f64, bytes: f64) Status {
-            thread.block[w.requested] = offset + bytes;
-            thread.block[w.bound] = @floatFromInt(of.bytes);
-            return .out_of_range;
-        }
-
-        fn systemStatus(thread: *Thread, errno: u16, bytes: usize) Status {
-            if (errno == 0) return .ok;
-            thread.block[w.errno] = @floatFromInt(errno);
-            thread.block[w.system_call] = @floatFromInt(@intFromEnum(os.SystemCall.madvise));
-            thread.block[w.requested] = @floatFromInt(bytes);
-            return .system;
-        }
-
-        pub fn pageKind(self: *Self, thread: u32, handle: f64) i32 {
-            _ = thread;
-            const found = self.leaseOf(handle) catch |err| return @intFromEnum(wrong(err));
-            const of = found.lease;
-            const base = @intFromEnum(types.Pages.base);
-            if (of.bytes == 0) return base;
-            const pages = span(of, 0, @floatFromInt(of.bytes), true).?;
-            const resident = Os.residentBytes(pages.ptr, pages.bytes);
-            if (resident == 0) return base;
-            const huge = Os.hugeBytes(pages.ptr, pages.bytes);
-            if (@as(f64, @floatFromInt(huge)) < 0.9 * @as(f64, @floatFromInt(resident))) return base;
-            const explicit = self.isHugetlb(of);
-            return @intCast(@intFromEnum(if (explicit) types.Pages.hugetlb else types.Pages.thp));
-        }
-
         // ---- pools
 
         pub noinline fn poolOf(self: *Self, id: u32) ?*Pool {
@@ -1310,281 +857,61 @@ pub fn Engine(comptime Os: type) type {
             return slot.pool.load(.acquire, .pool);
         }
 
-        pub fn poolCreate(self: *Self, thread: u32, options: *const types.PoolOptions) f64 {
-            _ = thread;
-            if (self.isForked()) return status(.forked);
-            if (!self.ensureReady()) return status(.out_of_memory);
-            var merged: heap.Options = .{};
-            if (!figures.merge(&merged, options)) return status(.invalid_argument);
-            self.reap();
-            for (self.pools[slots_fixed..], slots_fixed..) |*slot, i| {
-                if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) != null) continue;
-                return self.openPool(slot, @intCast(i), merged);
-            }
-            return status(.limit);
-        }
+        // ---- operations that stand in files of their own
 
-        pub fn globalCreate(self: *Self, options: *const types.GlobalOptions) f64 {
-            const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
-            const region_bytes = integer(options.region_bytes) orelse return status(.invalid_argument);
-            return layered.createOver(self, .global, 0, pool, .{ .region_bytes = region_bytes });
-        }
+        const wraps = @import("wraps.zig").Wraps(Self);
+        pub const wrap = wraps.wrap;
+        pub const hold = wraps.hold;
+        pub const unhold = wraps.unhold;
+        pub const unwrap = wraps.unwrap;
+        pub const wrapDropped = wraps.wrapDropped;
+        pub const park = wraps.park;
+        pub const revive = wraps.revive;
+        pub const regionWrap = wraps.regionWrap;
+        pub const regionUnwrap = wraps.regionUnwrap;
+        pub const regionDropped = wraps.regionDropped;
+        pub const regionEpoch = wraps.regionEpoch;
 
-        pub fn globalPages(self: *Self, thread: u32, id: u32, count: f64, align_log2: u32, low: bool) f64 {
-            return layered.globalPages(self, thread, id, integer(count) orelse return status(.out_of_range), align_log2, low);
-        }
+        const lease_changes = @import("lease_changes.zig").LeaseChanges(Self);
+        pub const resize = lease_changes.resize;
+        pub const transfer = lease_changes.transfer;
+        pub const realloc = lease_changes.realloc;
+        pub const adopt = lease_changes.adopt;
 
-        pub fn globalAddRegion(self: *Self, thread: u32, id: u32, bytes: f64, low: bool) Status {
-            return layered.globalAddRegion(self, thread, id, integer(bytes) orelse return .out_of_range, low);
-        }
+        const lease_pages = @import("lease_pages.zig").LeasePages(Self);
+        pub const lock = lease_pages.lock;
+        pub const unlock = lease_pages.unlock;
+        pub const prefetch = lease_pages.prefetch;
+        pub const file = lease_pages.file;
+        pub const purge = lease_pages.purge;
+        pub const pageKind = lease_pages.pageKind;
 
-        pub fn globalSection(self: *Self, id: u32, index: u32, out: *types.SectionStats) Status {
-            if (self.isForked()) return .forked;
-            return layered.globalSection(self, id, index, out);
-        }
-
-        pub fn globalStats(self: *Self, id: u32, out: *types.GlobalStats) Status {
-            if (self.isForked()) return .forked;
-            return layered.ownStats(self, .global, id, out);
-        }
-
-        pub fn globalResetPeak(self: *Self, id: u32) Status {
-            if (self.isForked()) return .forked;
-            return layered.globalResetPeak(self, id);
-        }
-
-        pub fn reclaimingCreate(self: *Self, options: *const types.ReclaimingOptions) f64 {
-            const pool = limited(options.limit_bytes) orelse return status(.invalid_argument);
-            const slot_bytes_max = integer(options.slot_bytes_max) orelse return status(.invalid_argument);
-            const every_ms = integer(options.reclaim_every_ms) orelse return status(.invalid_argument);
-            const slack_bytes = integer(options.slack_bytes_min) orelse return status(.invalid_argument);
-            if (slot_bytes_max != 0 and slot_bytes_max != 4096 and slot_bytes_max != 2 << 20) return status(.invalid_argument);
-            if (every_ms > std.math.maxInt(u32)) return status(.invalid_argument);
-            if (options.backend != 0 and self.poolOf(options.backend) == null) return status(.closed);
-            return layered.createOver(self, .reclaiming, options.backend, pool, .{
-                .slot_bytes_max = if (slot_bytes_max == 0) 4096 else slot_bytes_max,
-                .reclaim_every_ms = @intCast(every_ms),
-                .min_slack_bytes = slack_bytes,
-                .under_pressure = options.pressure != 0,
-            });
-        }
-
-        pub fn reclaimingReclaim(self: *Self, id: u32) f64 {
-            if (self.isForked()) return status(.forked);
-            return layered.reclaim(self, id);
-        }
-
-        pub fn reclaimingStats(self: *Self, id: u32, out: *types.ReclaimingStats) Status {
-            if (self.isForked()) return .forked;
-            return layered.ownStats(self, .reclaiming, id, out);
-        }
-
-        pub fn reclaimingClassStats(self: *Self, id: u32, index: u32, out: *types.ReclaimingClassStats) Status {
-            if (self.isForked()) return .forked;
-            return layered.reclaimingClassStats(self, id, index, out);
-        }
-
-        pub fn smallCreate(self: *Self, options: *const types.SmallOptions) f64 {
-            const limit_bytes = integer(options.limit_bytes) orelse return status(.invalid_argument);
-            return layered.createOver(self, .small, 0, .{}, .{ .limit_bytes = limit_bytes });
-        }
-
-        pub fn smallStats(self: *Self, id: u32, out: *types.SmallStats) Status {
-            if (self.isForked()) return .forked;
-            return layered.ownStats(self, .small, id, out);
-        }
-
-        pub fn smallResetTrip(self: *Self, id: u32) Status {
-            if (self.isForked()) return .forked;
-            return layered.resetTrip(self, id);
-        }
-
-        /// The options of a pool under a layer; null if the bound is no number of bytes.
-        fn limited(limit_bytes: f64) ?heap.Options {
-            if (limit_bytes <= 0) return .{};
-            return .{ .limit_bytes = integer(limit_bytes) orelse return null };
-        }
-
-        fn openPool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) f64 {
-            if (self.preparePool(slot, index, options) == null) return status(.out_of_memory);
-            return self.publishSlot(slot, index);
-        }
-
-        /// The pool of a slot that the caller has taken. Null: no memory, and the slot is free again.
-        pub fn preparePool(self: *Self, slot: *PoolSlot, index: u16, options: heap.Options) ?*Pool {
-            slot.setLayer(.none, null);
-            if (slot.pool.load(.acquire, .pool)) |pool| {
-                pool.reopen(options);
-                return pool;
-            }
-            const memory = self.table.metadata(@sizeOf(Pool)) orelse {
-                slot.taken.store(0, .release, .pool_take);
-                return null;
-            };
-            const pool: *Pool = @ptrCast(@alignCast(memory));
-            pool.* = .init(&self.table, index, &self.sleeper, options);
-            slot.pool.store(pool, .release, .pool);
-            return pool;
-        }
-
-        /// Opens a prepared slot; answers its number.
-        pub fn publishSlot(self: *Self, slot: *PoolSlot, index: u16) f64 {
-            slot.generation = (slot.generation + 1) & 0x7FFFFF;
-            if (slot.generation == 0) slot.generation = 1;
-            const id = slot.generation * pools_max + index;
-            slot.closed_ns.store(0, .monotonic, .pool_closed);
-            // Release: pairs with the loads of the number: pool and layer are seen whole.
-            slot.id.store(id, .release, .pool_id);
-            self.clock.ensure(self);
-            return @floatFromInt(id);
-        }
-
-        pub fn poolShared(self: *Self) u32 {
-            return self.sharedSlot(0);
-        }
-
-        /// The number of the global allocator that the process shares; made at first use.
-        pub fn globalShared(self: *Self) u32 {
-            return self.sharedSlot(1);
-        }
-
-        fn sharedSlot(self: *Self, comptime index: u16) u32 {
-            const slot = &self.pools[index];
-            const id = slot.id.load(.acquire, .pool_id);
-            if (id != 0) return id;
-            if (!self.ensureReady()) return 0;
-            if (slot.taken.cmpxchg(0, 1, .acquire, .monotonic, .pool_take) == null)
-                _ = if (index == 0) self.openPool(slot, 0, .{}) else layered.open(self, .global, slot, 1, 0, .{}, .{});
-            var seen = slot.id.load(.acquire, .pool_id);
-            while (seen == 0 and slot.taken.load(.monotonic, .pool_take) == 1) : (seen = slot.id.load(.acquire, .pool_id)) Sync.pause();
-            return seen;
-        }
-
-        pub fn poolConfigure(self: *Self, thread: u32, id: u32, options: *const types.PoolOptions) Status {
-            if (self.isForked()) return .forked;
-            _ = thread;
-            const pool = self.poolOf(id) orelse return .closed;
-            var merged = pool.options;
-            if (!figures.merge(&merged, options)) return .invalid_argument;
-            pool.configure(merged);
-            self.forgetCaches(pool);
-            self.clock.ensure(self);
-            self.clock.wake(self);
-            return .ok;
-        }
-
-        pub fn poolOptions(self: *Self, id: u32, out: *types.PoolOptions) Status {
-            if (self.isForked()) return .forked;
-            const pool = self.poolOf(id) orelse return .closed;
-            figures.optionsOf(&pool.options, out);
-            return .ok;
-        }
-
-        pub fn poolStats(self: *Self, id: u32, out: *types.PoolStats) Status {
-            if (self.isForked()) return .forked;
-            const pool = self.poolOf(id) orelse return .closed;
-            figures.poolStats(Pool, pool, out);
-            return .ok;
-        }
-
-        pub fn poolClassStats(self: *Self, id: u32, out: *[heap.classes]types.ClassStats) Status {
-            if (self.isForked()) return .forked;
-            const pool = self.poolOf(id) orelse return .closed;
-            figures.classStats(Pool, pool, out);
-            return .ok;
-        }
-
-        pub fn poolTrim(self: *Self, thread: u32, id: u32) f64 {
-            if (self.isForked()) return status(.forked);
-            const pool = self.poolOf(id) orelse return status(.closed);
-            const own = if (self.isAttached(thread)) self.pools[pool.slot].layer().trimOwn(thread) else 0;
-            return @floatFromInt(own + Pool.Purge.trim(pool));
-        }
-
-        pub fn poolClose(self: *Self, thread: u32, id: u32, force: u32) f64 {
-            if (self.isForked()) return status(.forked);
-            const pool = self.poolOf(id) orelse return status(.closed);
-            const slot = &self.pools[id & (pools_max - 1)];
-            const open = layered.openDependents(self, pool.slot);
-            // What closed dependents still hold goes with them.
-            const waits = slot.dependents.load(.monotonic, .dependents) != 0;
-            const objects = if (waits) 0 else layered.liveObjects(self, slot) -| self.parkedObjects(pool.slot);
-            const live = @max(pool.live() + open, objects);
-            if (open != 0) return @floatFromInt(live);
-            if (live != 0 and force == 0) return @floatFromInt(live);
-            // One closer wins; from here on allocation answers CLOSED.
-            if (slot.id.cmpxchg(id, 0, .acq_rel, .monotonic, .pool_id) != null) return status(.closed);
-            // Pairs with the light fence in `rememberCache`.
-            Sync.heavyFence();
-            self.forgetCaches(pool);
-            if (live != 0) self.revokeAll(thread, pool.slot);
-            self.reap();
-            return 0;
-        }
-
-        /// Objects of a layer that are kept for a lease to come, or shown by an ArrayBuffer after it.
-        fn parkedObjects(self: *Self, pool_slot: u16) u64 {
-            if (self.pools[pool_slot].layer_kind == .none) return 0;
-            var sum: u64 = 0;
-            var index: u32 = 1;
-            while (index < self.handles.end()) : (index += 1) {
-                const of = &self.handles.entry(index).payload;
-                if (of.pool != pool_slot or !of.flags.layered) continue;
-                if (self.handles.peek(index).phase == .closing) sum += 1;
-            }
-            return sum;
-        }
-
-        fn revokeAll(self: *Self, thread: u32, pool_slot: u16) void {
-            var index: u32 = 1;
-            while (index < self.handles.end()) : (index += 1) {
-                const seen = self.handles.peek(index);
-                const of = &self.handles.entry(index).payload;
-                if (of.pool != pool_slot or of.bytes == 0) continue;
-                switch (seen.phase) {
-                    .live => switch (self.handles.beginFree(seen.handle) catch continue) {
-                        .finished => self.finish(thread, index, .live),
-                        .closing => self.beginClosing(thread, index),
-                    },
-                    .token => {
-                        self.handles.endToken(seen.handle) catch continue;
-                        _ = self.pending_tokens.fetchSub(1, .monotonic, .count);
-                        self.finish(thread, index, .token);
-                    },
-                    else => {},
-                }
-            }
-        }
-
-        /// Frees the slots of closed pools that nothing shows any more.
-        pub fn reap(self: *Self) void {
-            for (&self.pools) |*slot| {
-                if (slot.taken.load(.monotonic, .pool_take) == 0 or slot.id.load(.acquire, .pool_id) != 0) continue;
-                const pool = slot.pool.load(.acquire, .pool) orelse continue;
-                if (slot.dependents.load(.acquire, .dependents) != 0) continue;
-                if (slot.layer_kind != .none and !self.closeLayer(slot, pool)) continue;
-                _ = Pool.Purge.trim(pool);
-                if (pool.mapped_bytes.load(.monotonic, .count) != 0) continue;
-                if (pool.live() != 0 or pool.total(.closing) != 0) continue;
-                slot.taken.store(0, .release, .pool_take);
-            }
-        }
-
-        /// Takes the layer of a closed slot down once nothing of it is leased. Another thread may still be
-        /// inside a call that began before the close; it is given two looks of the background's time.
-        fn closeLayer(self: *Self, slot: *PoolSlot, pool: *Pool) bool {
-            if (pool.live() != 0 or pool.total(.closing) != 0) return false;
-            if (self.threads_attached.load(.monotonic, .threads) > 1) {
-                const now = Os.nowNs();
-                const seen = slot.closed_ns.load(.monotonic, .pool_closed);
-                if (seen == 0) slot.closed_ns.store(now, .monotonic, .pool_closed);
-                if (seen == 0 or now -| seen < closing_ns) return false;
-            }
-            self.layers.acquire();
-            defer self.layers.release();
-            if (slot.layer_kind != .none) layered.close(self, slot);
-            return true;
-        }
+        const pool_slots = @import("pool_slots.zig").PoolSlots(Self);
+        pub const poolCreate = pool_slots.poolCreate;
+        pub const globalCreate = pool_slots.globalCreate;
+        pub const globalPages = pool_slots.globalPages;
+        pub const globalAddRegion = pool_slots.globalAddRegion;
+        pub const globalSection = pool_slots.globalSection;
+        pub const globalStats = pool_slots.globalStats;
+        pub const globalResetPeak = pool_slots.globalResetPeak;
+        pub const reclaimingCreate = pool_slots.reclaimingCreate;
+        pub const reclaimingReclaim = pool_slots.reclaimingReclaim;
+        pub const reclaimingStats = pool_slots.reclaimingStats;
+        pub const reclaimingClassStats = pool_slots.reclaimingClassStats;
+        pub const smallCreate = pool_slots.smallCreate;
+        pub const smallStats = pool_slots.smallStats;
+        pub const smallResetTrip = pool_slots.smallResetTrip;
+        pub const preparePool = pool_slots.preparePool;
+        pub const publishSlot = pool_slots.publishSlot;
+        pub const poolShared = pool_slots.poolShared;
+        pub const globalShared = pool_slots.globalShared;
+        pub const poolConfigure = pool_slots.poolConfigure;
+        pub const poolOptions = pool_slots.poolOptions;
+        pub const poolStats = pool_slots.poolStats;
+        pub const poolClassStats = pool_slots.poolClassStats;
+        pub const poolTrim = pool_slots.poolTrim;
+        pub const poolClose = pool_slots.poolClose;
+        pub const reap = pool_slots.reap;
 
         // ---- the process
 
@@ -1704,7 +1031,7 @@ pub fn Engine(comptime Os: type) type {
             return @floatFromInt(@intFromEnum(value));
         }
 
-        fn wrong(err: error{ Freed, Foreign }) Status {
+        pub fn wrong(err: error{ Freed, Foreign }) Status {
             return switch (err) {
                 error.Freed => .freed,
                 error.Foreign => .foreign,
@@ -1713,14 +1040,14 @@ pub fn Engine(comptime Os: type) type {
 
         /// A whole number of bytes from an f64, null if it is none. Not inline, as others off the hot paths:
         /// the library is to be small.
-        noinline fn integer(value: f64) ?usize {
+        pub noinline fn integer(value: f64) ?usize {
             if (!(value >= 0 and value < f64_exact)) return null;
             const whole: usize = @intFromFloat(value);
             return if (@as(f64, @floatFromInt(whole)) == value) whole else null;
         }
 
         /// As `integer`, 0 if it is none.
-        inline fn wholeOf(value: f64) u64 {
+        pub inline fn wholeOf(value: f64) u64 {
             if (!(value >= 0 and value < f64_exact)) return 0;
             const whole: i64 = @intFromFloat(value);
             return if (@as(f64, @floatFromInt(whole)) == value) @intCast(whole) else 0;
@@ -1731,7 +1058,7 @@ pub fn Engine(comptime Os: type) type {
             return @floatFromInt(@as(i64, @bitCast(value)));
         }
 
-        noinline fn handleFrom(value: f64) ?Handles.Handle {
+        pub noinline fn handleFrom(value: f64) ?Handles.Handle {
             return @intCast(integer(value) orelse return null);
         }
     };
