@@ -144,9 +144,10 @@ fn addWasm(ctx: Context) std.Build.LazyPath {
         const object = b.addObject(.{ .name = name, .root_module = root });
         const link = b.addSystemCommand(&.{ b.graph.zig_exe, "wasm-ld", "--export-dynamic", "--gc-sections", "-O2" });
         link.setName(b.fmt("wasm-ld {s}", .{name}));
-        // Without the second, every call carries the padding that the linker has for longer numbers.
+        // Without the second, every call carries the padding that the linker has for longer numbers. Data
+        // at low addresses have short ones; the stack lies above.
         link.addArgs(&.{ "--strip-all", "--compress-relocations", "-z", "stack-size=4096" });
-        link.addArgs(if (shared) &.{ "--shared", "--experimental-pic", "--import-memory" } else &.{ "--no-entry", "--stack-first" });
+        link.addArgs(if (shared) &.{ "--shared", "--experimental-pic", "--import-memory" } else &.{ "--no-entry", "--global-base=16" });
         link.addFileArg(object.getEmittedBin());
         link.addArg("-o");
         const module = link.addOutputFileArg(b.fmt("{s}.wasm", .{name}));

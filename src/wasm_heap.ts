@@ -78,10 +78,10 @@ const pagesMax = 65_536;
 const requestBytesMax = 2 ** 31 - 1;
 const alignMax = 2 ** 30;
 const alignDefault = 16;
-/** What blocks are counted in: short ones, and those above 32 KiB. */
+/** What blocks have room for multiples of: short ones, which may have more, and those above 2 KiB. */
 const granuleBytes = 16;
-const runPageBytes = 4096;
-const smallBytesMax = 32_768;
+const sectorBytes = 512;
+const shortBytesMax = 2048;
 /** Room below the module's data; its code needs less. */
 const stackBytes = 1024;
 
@@ -121,9 +121,9 @@ function place(memory: WebAssembly.Memory, base: number): Exports {
   return new WebAssembly.Instance(compiled(), { env }).exports as unknown as Exports;
 }
 
-/** What a block of that length takes. */
+/** What a block of that length takes at least. */
 function roomOf(byteLength: number): number {
-  const unit = byteLength > smallBytesMax ? runPageBytes : granuleBytes;
+  const unit = byteLength > shortBytesMax ? sectorBytes : granuleBytes;
   return Math.ceil(byteLength / unit) * unit;
 }
 

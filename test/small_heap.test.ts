@@ -79,15 +79,16 @@ test("blocks keep their contents while the heap grows", async () => {
 test("a block moves with its contents, or grows where it is", async () => {
   const heap = await open("holdfast-bare");
   const memory = heap.memory as WebAssembly.Memory;
-  const address = heap.alloc(100, 8);
+  const address = heap.alloc(3000, 8);
   new Uint8Array(memory.buffer, address, 100).fill(7);
-  expect(heap.realloc(address, 100, 1000, 8)).toBe(address);
-  const wall = heap.alloc(16, 8);
-  const moved = heap.realloc(address, 1000, 300_000, 8);
+  expect(heap.realloc(address, 3000, 9000, 8)).toBe(address);
+  const wall = heap.alloc(100, 8);
+  expect(heap.realloc(wall, 100, 128, 8)).toBe(wall);
+  const moved = heap.realloc(address, 9000, 300_000, 8);
   expect(moved).not.toBe(address);
   expect(new Uint8Array(memory.buffer, moved, 100).every((byte) => byte === 7)).toBe(true);
   heap.free(moved, 300_000);
-  heap.free(wall, 16);
+  heap.free(wall, 128);
 });
 
 test("a bad alignment and a request that no memory can hold are refused", async () => {

@@ -22,7 +22,7 @@ test("small leases lie side by side and keep what is written", () => {
     handle.bytes.fill(i);
     return handle;
   });
-  expect((handles[1] as Handle).address - (handles[0] as Handle).address).toBe(48);
+  expect((handles[1] as Handle).address - (handles[0] as Handle).address).toBe(64);
   for (const [i, handle] of handles.entries()) {
     expect(handle.bytes.every((byte) => byte === i)).toBe(true);
     expect(handle.capacity).toBe(48);

@@ -209,7 +209,7 @@ test("figures have their names, print on one line, and the trip restarts", () =>
     highWater: 4000,
     tripHighWater: 4000,
     regions: 1,
-    allocatedWords: 252,
+    allocatedWords: 256,
     allocatedBytes: 1000,
     liveHandles: 1,
     leakedHandles: 0,

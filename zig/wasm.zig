@@ -22,9 +22,9 @@ var state: struct {
 } = .{};
 const heap = &state.heap;
 
-/// A side module does not know the end of its data by name.
+/// A side module does not know the end of its data by name. The heap does not begin below 2 KiB.
 fn behindState() usize {
-    return @intFromPtr(&state) + @sizeOf(@TypeOf(state));
+    return @max(@intFromPtr(&state) + @sizeOf(@TypeOf(state)), 2 << 10);
 }
 
 /// At the beginning of a memory, all of it is the heap's; elsewhere one page was grown for it.

@@ -20,7 +20,7 @@ const asExecutable = ["-fno-entry", "-rdynamic", "-fstrip", "--stack", "4096"];
 /** As build.zig links holdfast.wasm. */
 const asHoldfast = [
   ...["--export-dynamic", "--gc-sections", "-O2", "--strip-all", "--compress-relocations"],
-  ...["-z", "stack-size=4096", "--no-entry", "--stack-first"],
+  ...["-z", "stack-size=4096", "--no-entry", "--global-base=16"],
 ];
 /** Debian's wasi-libc has dlmalloc; the one of the compiler wraps the compiler's own allocator. */
 const debianLibc = "/usr/lib/wasm32-wasi/libc.a";

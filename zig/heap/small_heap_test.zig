@@ -273,14 +273,14 @@ test "figures add up and print on one line" {
     const two = heap.alloc(100, 8).?;
     heap.free(one, 100);
     const figures = heap.stats();
-    // 112 of each: rounded to granules.
-    try testing.expectEqual(112 / 4, figures.allocated_words);
+    // A slot of 128 is live, of the 32 in their slab.
+    try testing.expectEqual(128 / 4, figures.allocated_words);
     try testing.expectEqual(1, figures.fragments);
-    try testing.expectEqual(112 / 4, figures.fragment_words);
+    try testing.expectEqual(31 * 128 / 4, figures.fragment_words);
     try testing.expectEqual(heap.host.start(), figures.heap_start);
-    // The rest of the page: the start, the bits, the guard.
+    // The rest of the page: the table and the guard.
     const accounted = figures.allocated_words + figures.fragment_words + figures.unused_words;
-    try testing.expect(figures.total_words - accounted < 160);
+    try testing.expect(figures.total_words - accounted <= kib / 4);
     var text: [1024]u8 = undefined;
     const line = try std.fmt.bufPrint(&text, "{f}", .{figures});
     try testing.expect(std.mem.startsWith(u8, line, "in_use=100 high_water=200 "));
@@ -375,14 +375,22 @@ test "new growth joins the free end of the memory" {
 
 test "a block grows where it lies when there is room behind it" {
     var heap = try open(8);
-    const block = heap.alloc(1000, 8).?;
-    fill(block, 1000, 5);
-    try testing.expectEqual(block, heap.realloc(block, 1000, 5000, 8).?);
+    const block = heap.alloc(3000, 8).?;
+    fill(block, 3000, 5);
+    try testing.expectEqual(block, heap.realloc(block, 3000, 5000, 8).?);
     try testing.expectEqual(block, heap.realloc(block, 5000, 50 * kib, 8).?);
-    try expectFilled(block, 1000, 5);
+    try expectFilled(block, 3000, 5);
     try testing.expectEqual(block, heap.realloc(block, 50 * kib, 10, 8).?);
     try testing.expectEqual(10, heap.stats().in_use);
     heap.free(block, 10);
+    // A slot has room up to its own size.
+    const slot = heap.alloc(600, 8).?;
+    fill(slot, 600, 6);
+    try testing.expectEqual(slot, heap.realloc(slot, 600, 1024, 8).?);
+    try testing.expect(!heap.resize(slot, 1024, 1025));
+    try testing.expectEqual(slot, heap.realloc(slot, 1024, 1, 8).?);
+    try expectFilled(slot, 1, 6);
+    heap.free(slot, 1);
     try close(&heap);
 }
 
@@ -410,11 +418,35 @@ test "a byte written past a block damages nothing of the heap's" {
     heap.free(two, 64);
     // The free run behind `one` begins with the byte that is one too far.
     one[64] = 1;
-    try testing.expectEqual(64 / 4, heap.stats().fragment_words);
+    try heap.invariants();
+    try testing.expectEqual((4 * kib - 2 * 64) / 4, heap.stats().fragment_words);
     try testing.expectEqual(two, heap.alloc(64, 8).?);
+    // Nor does it behind a run.
+    const run = heap.alloc(4 * kib, 8).?;
+    const behind = heap.alloc(4 * kib, 8).?;
+    heap.free(behind, 4 * kib);
+    @memset(run[4 * kib ..][0..4], 0xFF);
+    try heap.invariants();
+    heap.free(run, 4 * kib);
     heap.free(two, 64);
     heap.free(one, 64);
     heap.free(wall, 64);
+    try close(&heap);
+}
+
+test "short blocks give their slabs back when something longer needs the room" {
+    var heap = try open(9);
+    var blocks: [7000][*]u8 = undefined;
+    for (&blocks) |*block| block.* = heap.alloc(50, 8).?;
+    const pages = heap.host.pages;
+    // Every second first: no slab is empty before the last of it goes.
+    for (0..2) |half| {
+        try heap.invariants();
+        for (blocks, 0..) |block, i| if (i % 2 == half) heap.free(block, 50);
+    }
+    const long = heap.alloc(400 * kib, 8).?;
+    try testing.expectEqual(pages, heap.host.pages);
+    heap.free(long, 400 * kib);
     try close(&heap);
 }
 

@@ -34,11 +34,11 @@ pub fn LinearMemoryFrom(comptime first: fn () usize, comptime last: fn () usize)
         }
 
         pub fn end(_: *Host) usize {
-            return @as(usize, @min(@wasmMemorySize(0), pages_max)) * host_page_bytes;
+            return @as(usize, @wasmMemorySize(0)) *% host_page_bytes;
         }
 
-        pub fn grow(_: *Host, pages: usize) ?usize {
-            if (pages > pages_max -| @wasmMemorySize(0)) return null;
+        pub inline fn grow(_: *Host, pages: usize) ?usize {
+            if (pages + @wasmMemorySize(0) > pages_max) return null;
             const old = @wasmMemoryGrow(0, pages);
             return if (old < 0) null else @as(usize, @intCast(old)) * host_page_bytes;
         }
