@@ -4,13 +4,18 @@
 //! regions wait in the cache of the thread that used them (LIFO, stealable), beyond `local_buffer`
 //! bytes in shared stacks, dirty or clean. Nothing found anywhere: a new area of regions is mapped,
 //! each area of a class larger than the last. Freed memory keeps its frames and is purged by the
-//! clock, in `large_purge.zig`.
+//! clock.
+//!
+//! In files of their own: the quick ways in `large_warm.zig`, mapping in `large_area.zig`, what a tenant
+//! asks for in `large_fit.zig`, sums and the census in `large_figures.zig`, what a thread keeps in
+//! `large_cache.zig`, giving back in `large_purge.zig`.
 //!
 //! After lgalloc 0.7 (size classes, thread caches, stealing, growth), with exact pages, known-zero
 //! tracking, natural alignment, a byte limit, locking, and areas that are unmapped again.
 //!
-//! Invariant: a region is in exactly one of: a cache list, a shared stack, a remote stack, a lane, a
-//! lease, a block of page runs. `charged` is the sum of `resident` over the pool's regions.
+//! Invariant: a region is in exactly one of: a cache list, a thread's hand, a shared stack, a remote
+//! stack, a lane, a lease, a block of page runs. `charged` is the sum of `resident` over the pool's
+//! regions.
 //!
 //! Cost: a warm pair of take and give takes no locked instruction and no system call, in constant
 //! time. Beyond the thread's share, one compare-and-swap for half a cache.
@@ -29,7 +34,6 @@ const page_run = @import("page_run.zig");
 
 const Flavor = regions.Flavor;
 const Tenancy = regions.Tenancy;
-const minus_one = std.math.maxInt(u32);
 const Hot = large_cache.Hot;
 const PageKind = regions.PageKind;
 const none = regions.none;
@@ -38,15 +42,11 @@ pub const class_shift_min = large_cache.class_shift_min;
 pub const threads_max = 1024;
 /// Largest alignment that can be asked for.
 pub const align_max: usize = 1 << 30;
-/// First area of a class.
-const area_bytes_initial: usize = 32 << 20;
-/// Areas stop growing here, or at an eighth of the limit.
-const area_bytes_max: usize = 1 << 30;
 /// How much more than its share a thread's list may hold until the next tick, so that a thread that
 /// goes beyond exchanges many regions with the shared stacks at once.
 const surplus_regions_max = 16;
 /// Part of the system's mapping limit that the engine leaves to the rest of the process.
-const mappings_spare: u64 = 4096;
+pub const mappings_spare: u64 = 4096;
 
 /// Mappings that locking a region's prefix adds.
 pub const region_splits = 2;
@@ -233,7 +233,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// What lies in a list beyond the thread's share may wait for the next tick.
-        fn ticks(self: *const Self) bool {
+        pub fn ticks(self: *const Self) bool {
             return self.options.background and !self.options.eager_return;
         }
 
@@ -304,307 +304,53 @@ pub fn LargePool(comptime Table: type) type {
             return cache;
         }
 
+        // ---- what stands in files of its own
+
+        const warm = @import("large_warm.zig").Warm(Self);
+        pub const takeWarm = warm.takeWarm;
+        pub const takeHand = warm.takeHand;
+        pub const takeListed = warm.takeListed;
+        pub const takeShared = warm.takeShared;
+        pub const collectFreed = warm.collectFreed;
+        pub const collectLane = warm.collectLane;
+        pub const giveWarm = warm.giveWarm;
+        pub const freeHand = warm.freeHand;
+        pub const freeWarm = warm.freeWarm;
+        pub const freeFar = warm.freeFar;
+        pub const win = warm.win;
+        pub const freeFull = warm.freeFull;
+        pub const Taken = warm.Taken;
+        pub const Freed = warm.Freed;
+
+        const areas_file = @import("large_area.zig").Areas(Self);
+        pub const refill = areas_file.refill;
+        pub const advise = areas_file.advise;
+        pub const tryAdvise = areas_file.tryAdvise;
+        pub const destroy = areas_file.destroy;
+
+        const fit = @import("large_fit.zig").Fit(Self);
+        pub const prepare = fit.prepare;
+        pub const invalidateWraps = fit.invalidateWraps;
+        pub const charge = fit.charge;
+        pub const chargeBytes = fit.chargeBytes;
+        pub const uncharge = fit.uncharge;
+        pub const fitLock = fit.fitLock;
+        pub const lockRange = fit.lockRange;
+        pub const unlockRange = fit.unlockRange;
+
+        const figures = @import("large_figures.zig").Figures(Self);
+        pub const total = figures.total;
+        pub const census = figures.census;
+        pub const live = figures.live;
+        pub const addTotal = figures.addTotal;
+        pub const event = figures.event;
+        pub const allocations = figures.allocations;
+        pub const threadRegions = figures.threadRegions;
+        pub const metadataBytes = figures.metadataBytes;
+        pub const areasCount = figures.areasCount;
+        pub const Census = figures.Census;
+
         // ---- taking
-
-        /// Class of a request by its length; `classes` or more if it has none.
-        inline fn classUp(bytes: usize) u32 {
-            const top = (bytes -% 1) | (classBytes(0) - 1);
-            return 64 - class_shift_min - @as(u32, @clz(top));
-        }
-
-        /// The warm case of `take` for a tenant with a handle: the thread's own newest region of the
-        /// flavor, if it has been used to this length before and nothing has to be fitted to the
-        /// tenant. Null: ask `take`, nothing has changed. The warm functions run only where thieves
-        /// have a process-wide barrier: the engine offers no warm cache elsewhere.
-        pub inline fn takeWarm(cache: *Cache, bytes: usize, alias: bool) ?*Region {
-            // Most programs ask for one length many times.
-            if (bytes != cache.near.asked) {
-                @branchHint(.unlikely);
-                const class = classUp(bytes);
-                if (class >= classes) return null;
-                cache.near.asked = bytes;
-                cache.near.asked_row = &cache.rows[class];
-            }
-            const row = cache.near.asked_row;
-            if (!cache.near.lock.tryEnterWarm()) return null;
-            var head = &row.heads[cache.near.hot.warm | flavorBit(alias)];
-            // Who wants to wrap may take what is not wrapped yet.
-            if (alias and head.* == none) head = &row.heads[cache.near.hot.warm];
-            const index = head.*;
-            const tie = &cache.near.ties[index];
-            // Not the end of the list, which has a tie like any other. The region was this thread's
-            // last: nothing of another thread or of the system's is to be undone. And what it is asked
-            // for is resident and counted as dirty already.
-            if (!cache.is(index, .free)) {
-                @branchHint(.unlikely);
-                cache.near.lock.leave();
-                return null;
-            }
-            const region = &cache.near.descriptors[index];
-            if (bytes > region.dirty) {
-                @branchHint(.unlikely);
-                cache.near.lock.leave();
-                return null;
-            }
-            head.* = region.next.load(.monotonic, .cache_link);
-            row.change(minus_one);
-            cache.near.lock.leave();
-            row.countAllocation(1);
-            cache.make(tie, .held);
-            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
-            return region;
-        }
-
-        pub const Taken = enum {
-            /// The region is `near.hand_address`.
-            done,
-            /// The caller is inside the lock and asks `takeListed`.
-            inside,
-            /// Ask `takeNear`.
-            other,
-        };
-
-        /// `takeWarm` by address, first half: the region in hand, if it is free and was leased with this
-        /// length. It needs no other look: nothing about it has changed since.
-        pub inline fn takeHand(cache: *Cache, bytes: usize) Taken {
-            const near = &cache.near;
-            if (bytes != near.hand_bytes or !near.lock.tryEnterWarm()) return .other;
-            const tie = &near.ties[near.hand.load(.monotonic, .cache_hand)];
-            if (tie.word().load(.monotonic, .region_tenancy) != near.home_hand) return .inside;
-            cache.make(tie, .leased);
-            near.lock.leave();
-            near.hand_row.countAllocation(1);
-            return .done;
-        }
-
-        /// For a length other than the last: the newest region of its list. 0: none, ask `takeShared`.
-        noinline fn takeNear(cache: *Cache, bytes: usize) usize {
-            const class = classUp(bytes);
-            if (class >= classes or !cache.near.lock.tryEnterWarm()) return 0;
-            cache.layDown();
-            cache.dropHand();
-            cache.near.hand_bytes = bytes;
-            cache.near.hand_row = &cache.rows[class];
-            return takeListed(cache, bytes);
-        }
-
-        /// Inside the lock, which it leaves: the newest region of the list for `hand_bytes`, which is
-        /// the one in hand from now on. 0: ask `takeShared`, nothing has changed.
-        pub inline fn takeListed(cache: *Cache, bytes: usize) usize {
-            const near = &cache.near;
-            const row = near.hand_row;
-            const head = &row.heads[near.hot.warm];
-            const index = head.*;
-            const tie = &near.ties[index];
-            // As in `takeWarm`.
-            if (!cache.is(index, .free)) {
-                @branchHint(.unlikely);
-                near.lock.leave();
-                return 0;
-            }
-            const region = &near.descriptors[index];
-            if (bytes > region.dirty) {
-                @branchHint(.unlikely);
-                near.lock.leave();
-                return 0;
-            }
-            head.* = region.next.load(.monotonic, .cache_link);
-            row.change(minus_one);
-            near.lock.leave();
-            row.countAllocation(1);
-            if (row.allocations.load(.monotonic, .count) % 64 == 0) {
-                @branchHint(.unlikely);
-                near.hand.store(index, .monotonic, .cache_hand);
-                near.hand_address = region.address | row.off_hand;
-            }
-            cache.make(tie, .leased);
-            region.lease_bytes.store(bytes, .monotonic, .lease_bytes);
-            return region.address;
-        }
-
-        inline fn flavorBit(alias: bool) u8 {
-            return @as(u8, @bitCast(Flavor{ .kind = .base, .alias = alias }));
-        }
-
-        /// One from the thread's list, or when it has none, of those that others freed for this thread or
-        /// that lie in the shared stack; more of them go into the list. 0: ask `take`.
-        pub fn takeShared(self: *Self, cache: *Cache, bytes: usize) usize {
-            const address = takeNear(cache, bytes);
-            if (address != 0) return address;
-            const class = classUp(bytes);
-            if (class >= classes or cache.near.hot.warm == Flavor.nothing) return 0;
-            const row = &cache.rows[class];
-            const flavor: Flavor = @bitCast(cache.near.hot.warm);
-            if (row.heads[flavor.index()] == none) {
-                self.collectFreed(cache);
-                if (row.heads[flavor.index()] == none) {
-                    var chain: ds.Chain = .{};
-                    const stack = &self.stacks[class][flavor.index()].dirty;
-                    if (stack.popMany(self.table, @max(1, row.max / 2), &chain) == 0) return 0;
-                    cache.counters.count(class, .dirty_out, chain.count);
-                    if (!self.keepChain(cache, class, flavor, chain)) return 0;
-                }
-            }
-            self.makeOurs(cache, row.heads[flavor.index()]);
-            return takeNear(cache, bytes);
-        }
-
-        /// Whose it was that lies in this thread's list is of no use to anyone. What the system may take
-        /// back at any time is left to `take`; none of it is certainly resident. `index` is a guess:
-        /// a thief may have taken it.
-        fn makeOurs(self: *Self, cache: *Cache, index: u32) void {
-            if (index == none or cache.is(index, .free)) return;
-            if (!cache.near.lock.tryEnter()) return;
-            defer cache.near.lock.leave();
-            const region = self.table.at(index);
-            // Wraps of another thread's are for `take` to end.
-            if (cache.rows[region.class].heads[cache.near.hot.warm] != index or region.resident == 0) return;
-            if (region.wraps.load(.acquire, .wraps) == 0) cache.make(region.tie, .free);
-        }
-
-        /// Brings regions that others freed for this thread into its lists, those of the thread that is
-        /// known to send first.
-        fn collectFreed(self: *Self, cache: *Cache) void {
-            const sender = cache.sender.load(.monotonic, .sender);
-            if (sender != none) if (self.cacheIfAny(sender)) |theirs| if (self.collectLane(cache, theirs)) return;
-            if (!cache.remote.isEmpty()) self.drainRemote(cache);
-        }
-
-        /// Takes what is next in a lane; what is not the thread's own goes to its owner. False: nothing.
-        noinline fn collectLane(self: *Self, cache: *Cache, sender: *Cache) bool {
-            // All at once, not a few each time: each look at the lane waits for lines of the sender's.
-            var batch: [Cache.lane_slots]u32 = undefined;
-            const count = sender.lane.collect(&batch);
-            if (count == 0) return false;
-            // To be written soon: asked for all at once, since each store waits for those before it.
-            for (batch[0..count]) |index| self.table.expect(index);
-            const all = self.ticks();
-            var chain: ds.Chain = .{};
-            var sort: u16 = 0;
-            for (batch[0..count]) |index| {
-                if (!cache.is(index, .free)) {
-                    self.giveRemote(cache, index);
-                    continue;
-                }
-                const region = self.table.at(index);
-                if (chain.count != 0 and region.sort() == sort) {
-                    self.table.next(chain.last).store(index, .monotonic, .chain_link);
-                    chain.last = index;
-                    chain.count += 1;
-                    continue;
-                }
-                self.keepSome(cache, &chain, all);
-                sort = region.sort();
-                chain = .{ .first = index, .last = index, .count = 1 };
-            }
-            self.keepSome(cache, &chain, all);
-            return true;
-        }
-
-        /// Puts a chain of one class and flavor, whose end is still open, into the own list, or into the
-        /// shared stack if there is no room and it may not stay until the next tick.
-        noinline fn keepSome(self: *Self, cache: *Cache, chain: *ds.Chain, all: bool) void {
-            if (chain.count == 0) return;
-            self.table.next(chain.last).store(none, .monotonic, .chain_link);
-            const region = self.table.at(chain.first);
-            if (all or cache.countOf(region.class) < cache.rows[region.class].max) {
-                _ = self.keepChain(cache, region.class, region.flavor, chain.*);
-            } else self.shareChainOf(cache, region.class, region.flavor, chain);
-        }
-
-        /// The warm case of `give` for a tenant with a handle: the owner frees and has room. False:
-        /// ask `give`.
-        pub inline fn giveWarm(cache: *Cache, index: u32) bool {
-            if (!cache.is(index, .held)) return false;
-            const region = &cache.near.descriptors[index];
-            var flavor = region.flavor;
-            flavor.locked = region.locked != 0;
-            // Acquire: what was written through ArrayBuffers that are gone comes before the next use.
-            flavor.alias = region.wraps.load(.acquire, .wraps) != 0;
-            region.flavor = flavor;
-            region.lease.store(none, .monotonic, .region_lease);
-            return keepWarm(cache, index, region);
-        }
-
-        pub const Freed = enum {
-            done,
-            /// The thread's list is full; nothing has changed. Ask `freeFull`.
-            full,
-            /// Nothing has changed. Ask `freeFar` with what `spotOf` said.
-            other,
-        };
-
-        /// Frees the region in hand, if it is that one and leased; it stays there. False: ask `freeWarm`.
-        pub inline fn freeHand(cache: *Cache, address: usize) bool {
-            const near = &cache.near;
-            if (address != near.hand_address or !near.lock.tryEnterWarm()) return false;
-            const tie = &near.ties[near.hand.load(.monotonic, .cache_hand)];
-            const ours = tie.word().load(.monotonic, .region_tenancy) == near.home_leased;
-            if (ours) cache.make(tie, .hand);
-            near.lock.leave();
-            return ours;
-        }
-
-        /// Frees by address, if the caller leased it. `spot` becomes what lies there for `freeFull` and
-        /// `freeFar`: an index, with the page map's mark.
-        pub inline fn freeWarm(table: *const Table, cache: *Cache, address: usize, spot: *u32) Freed {
-            const near = &cache.near;
-            const leaf = table.leafOf(address);
-            spot.* = if (leaf == 0) 0 else Table.findIn(leaf, address);
-            const index = spot.* & ~regions.starts;
-            // First the tie: of another thread's region the descriptor is in another's cache.
-            if (!cache.is(index, .leased)) return .other;
-            const region = &near.descriptors[index];
-            if (region.address != address) return .other;
-            // Without a handle it was never wrapped or locked: the flavor is what it was.
-            return if (keepWarm(cache, index, region)) .done else .full;
-        }
-
-        /// Frees by address what another thread leased, and lays it into the lane to that thread. False:
-        /// nothing has changed, ask `free`.
-        pub inline fn freeFar(table: *const Table, cache: *Cache, spot: u32, address: usize) bool {
-            const index = spot & ~regions.starts;
-            // Where it begins the descriptor would say, but nobody else must touch that.
-            if (spot & regions.starts == 0 or !Table.mayBegin(address)) return false;
-            const tie = &table.ties[index];
-            const seen = tie.word().load(.monotonic, .region_tenancy);
-            const tenancy: Tenancy = @bitCast(seen);
-            const home: Tenancy = @bitCast(cache.near.home);
-            if (tenancy.state != .leased or tenancy.pool != home.pool) return false;
-            if (tenancy.owner != cache.lane_owner.load(.monotonic, .lane_owner) or !cache.lane.hasRoom()) return false;
-            if (!win(tie, seen)) return false;
-            cache.lane.sendOne(index);
-            return true;
-        }
-
-        /// One winner among those who free what another thread leased. Release: pairs with the acquire
-        /// of who takes the region from lane or stack, as does its publication there.
-        inline fn win(tie: *regions.Tie(Sync), seen: u32) bool {
-            const freed = seen -% (Tenancy.of(.leased) - Tenancy.of(.free));
-            return tie.word().cmpxchg(seen, freed, .acq_rel, .monotonic, .region_free) == null;
-        }
-
-        /// Puts a region into the thread's list if there is room.
-        inline fn keepWarm(cache: *Cache, index: u32, region: *Region) bool {
-            const row = &cache.rows[region.class];
-            if (row.count.load(.monotonic, .cache_count) >= row.max or !cache.near.lock.tryEnterWarm()) return false;
-            cache.make(&cache.near.ties[index], .free);
-            const head = &row.heads[region.flavor.index()];
-            region.next.store(head.*, .monotonic, .cache_link);
-            head.* = index;
-            // Counted again: a thief may have been here before we entered.
-            row.change(1);
-            cache.near.lock.leave();
-            return true;
-        }
-
-        /// Frees by address what `freeWarm` found to be the caller's.
-        pub fn freeFull(self: *Self, cache: *Cache, spot: u32) void {
-            const index = spot & ~regions.starts;
-            cache.make(&cache.near.ties[index], .free);
-            self.keep(cache, index);
-            self.wakeIfAsleep();
-        }
 
         /// Leases a region for `request`. The caller owns it until `give`.
         pub fn take(self: *Self, thread: u32, request: Request, failure: *Failure) Error!u32 {
@@ -753,7 +499,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Puts a chain into the thread's list, or onto the shared stack if a thief is inside: false.
-        noinline fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
+        pub noinline fn keepChain(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: ds.Chain) bool {
             if (!cache.near.lock.tryEnter()) {
                 @branchHint(.unlikely);
                 self.shareWhole(cache, class, flavor, chain);
@@ -851,268 +597,6 @@ pub fn LargePool(comptime Table: type) type {
             return null;
         }
 
-        // ---- mapping
-
-        fn refill(
-            self: *Self,
-            cache: *Cache,
-            class: usize,
-            want: Flavor,
-            need: usize,
-            areas_seen: u32,
-            failure: *Failure,
-        ) (Error || error{Raced})!u32 {
-            const each = if (want.kind == .hugetlb)
-                std.mem.alignForward(usize, need, regions.unit_bytes)
-            else
-                classBytes(class);
-            if (self.table.mappings.load(.monotonic, .count) + mappings_spare > Os.mapLimit()) {
-                failure.* = .{
-                    // With a call but no errno: the bound is the mappings', not bytes.
-                    .call = .mmap,
-                    .requested = need,
-                    .bound = Os.mapLimit(),
-                    .current = self.table.mappings.load(.monotonic, .count),
-                };
-                return error.Limit;
-            }
-            var count: u32 = if (want.kind == .hugetlb) 1 else self.growth(class);
-            var rescued = false;
-            const shared = want.kind == .hugetlb and self.options.shared;
-            var file: i32 = -1;
-            // Populated by the system: every byte is charged, so the limit is asked before it is mapped.
-            const explicit = want.kind == .hugetlb and !shared;
-            if (explicit) try self.chargeBytes(each, failure);
-            errdefer if (explicit) self.uncharge(each);
-            cache.counters.count(class, .refill, 1);
-            const ptr = while (true) {
-                var errno: u16 = 0;
-                const mapped = if (shared)
-                    Os.mapShared(each, &file, &errno)
-                else if (want.kind == .hugetlb)
-                    Os.mapHuge(each, &errno)
-                else
-                    Os.reserve(each * count, if (ds.fault("misaligned")) regions.unit_bytes else @min(each, align_max), &errno);
-                if (mapped) |ptr| break ptr;
-                _ = self.refusals.fetchAdd(1, .monotonic, .count);
-                if (count > 1 and !ds.fault("growth-stuck")) {
-                    count /= 2;
-                } else if (!rescued and !ds.fault("growth-stuck")) {
-                    // Last resort: give back what lies unused, and ask once more.
-                    rescued = true;
-                    _ = Purge.trim(self);
-                } else {
-                    failure.* = .{
-                        .errno = errno,
-                        .call = if (shared) .memfd_create else if (want.kind == .hugetlb) .mmap_huge else .mmap,
-                        .requested = need,
-                    };
-                    return if (want.kind == .hugetlb and !shared) error.HugeUnavailable else error.OutOfMemory;
-                }
-            };
-            // A lost race gives its memory back: someone else has filled the class meanwhile.
-            const other = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
-            if (self.areas[class].load(.monotonic, .areas) != areas_seen and !other.clean.isEmpty()) {
-                if (Os.unmap(ptr, each * count) == 0) {
-                    if (shared) Os.closeShared(file);
-                    return error.Raced;
-                }
-                _ = self.refusals.fetchAdd(1, .monotonic, .count);
-            }
-            self.adviseArea(ptr, each * count, want.kind);
-            const first = self.table.addArea(ptr, each, count, self.slot, @intCast(class), want.kind) catch |err| {
-                if (Os.unmap(ptr, each * count) != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
-                if (shared) Os.closeShared(file);
-                failure.* = .{ .requested = each * count, .bound = regions.regions_max };
-                return switch (err) {
-                    error.OutOfMemory => error.OutOfMemory,
-                    error.TooMany => error.Limit,
-                };
-            };
-            _ = self.table.mappings.fetchAdd(1, .monotonic, .count);
-            _ = self.mapped_bytes.fetchAdd(each * count, .monotonic, .count);
-            _ = self.areas[class].fetchAdd(1, .monotonic, .areas);
-            _ = self.area_regions[class].fetchAdd(count, .monotonic, .areas);
-            _ = self.area_bytes[class].fetchAdd(each * count, .monotonic, .areas);
-            if (shared) {
-                self.table.areas[self.table.at(first).area].file = file;
-            } else if (want.kind == .hugetlb) {
-                // Resident and zero.
-                _ = self.huge_bytes.fetchAdd(each, .monotonic, .count);
-                self.table.at(first).resident = each;
-            } else {
-                self.last_area[class].store(count, .monotonic, .areas);
-            }
-            if (count > 1) {
-                const stacks = &self.stacks[class][(Flavor{ .kind = want.kind }).index()];
-                const area = &self.table.areas[self.table.at(first).area];
-                stacks.clean.pushChain(self.table, area.at(1), area.at(count - 1));
-                cache.counters.count(class, .clean_in, count - 1);
-            }
-            return first;
-        }
-
-        /// Regions of the next area: last + max(initial, last / (dampener + 1)), up to the cap.
-        fn growth(self: *const Self, class: usize) u32 {
-            const each = classBytes(class);
-            const last: usize = self.last_area[class].load(.monotonic, .areas);
-            const initial = @max(1, area_bytes_initial / each);
-            const grown = last + @max(initial, last / (@as(usize, self.options.growth_dampener) + 1));
-            var cap = area_bytes_max;
-            if (self.options.limit_bytes) |limit| cap = @min(cap, limit / 8);
-            if (ds.fault("growth-unbounded")) return @intCast(grown);
-            return @intCast(@min(grown, @max(1, cap / each)));
-        }
-
-        fn adviseArea(self: *Self, ptr: [*]u8, bytes: usize, kind: PageKind) void {
-            if (kind == .thp) self.advise(ptr, bytes, .huge);
-            if (kind == .base and Os.works(.no_huge)) self.advise(ptr, bytes, .no_huge);
-            switch (self.options.fork) {
-                .copy => {},
-                .omit => if (!ds.fault("fork-ignored")) self.advise(ptr, bytes, .dont_fork),
-                .wipe => self.advise(ptr, bytes, .wipe_on_fork),
-            }
-        }
-
-        /// Gives advice and counts it; a refusal is counted and otherwise harmless.
-        pub fn advise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) void {
-            _ = self.tryAdvise(ptr, bytes, advice);
-        }
-
-        pub noinline fn tryAdvise(self: *Self, ptr: [*]u8, bytes: usize, advice: os.Advice) u16 {
-            _ = self.advice_calls.fetchAdd(1, .monotonic, .count);
-            const errno = Os.advise(ptr, bytes, advice);
-            if (errno != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
-            return errno;
-        }
-
-        /// Unmaps an area of one region that the caller holds.
-        fn destroy(self: *Self, index: u32) void {
-            const region = self.table.at(index);
-            if (self.table.areas[region.area].regions != 1 or region.wraps.load(.acquire, .wraps) != 0)
-                return self.share(null, index);
-            Purge.unmapArea(self, region.area);
-        }
-
-        // ---- making a region fit its tenant
-
-        fn prepare(self: *Self, thread: u32, region: *Region, request: Request, failure: *Failure) Error!void {
-            const rounded = pageRound(request.bytes);
-            const charged = if (ds.fault("class-charged")) region.bytes else rounded;
-            if (charged > region.resident) try self.charge(region, charged, failure);
-            if (region.lazy) {
-                region.lazy = false;
-                _ = self.lazy_bytes.fetchSub(region.dirty, .monotonic, .count);
-            }
-            if (request.alignment > regions.unit_bytes and region.address & (request.alignment - 1) != 0)
-                return error.Unaligned;
-            const wraps = region.wraps.load(.acquire, .wraps);
-            if (wraps != 0 and region.tie.owner.load(.monotonic, .owner) != thread) self.invalidateWraps(region);
-            region.tie.owner.store(@intCast(thread), .monotonic, .owner);
-            region.become(.leased);
-            region.lease_bytes.store(request.bytes, .monotonic, .lease_bytes);
-            if (request.lock != .none or region.locked != 0)
-                try self.fitLock(region, rounded, request.lock, failure);
-            if (request.prefault) self.populate(region, 0, rounded);
-            if (request.zero) {
-                // A stale alias view may have written past what leases have used.
-                const dirty = if (wraps != 0) region.bytes else region.dirty;
-                ds.memory.zero(@as([*]u8, @ptrFromInt(region.address))[0..@min(dirty, rounded)]);
-            }
-            if (rounded > region.dirty) region.dirty = rounded;
-        }
-
-        /// Makes all alias ArrayBuffers over the region stale: JavaScript drops them when it looks.
-        pub noinline fn invalidateWraps(self: *Self, region: *Region) void {
-            const epoch = region.epoch.load(.monotonic, .epoch);
-            region.epoch.store((epoch + 1) & regions.epoch_mask, .monotonic, .epoch);
-            _ = self.sleeper.purges.fetchAdd(1, .monotonic, .purges);
-        }
-
-        /// Accounts for frames that the region may take from now on, within the limit.
-        pub fn charge(self: *Self, region: *Region, resident: usize, failure: *Failure) Error!void {
-            const more = resident - region.resident;
-            try self.chargeBytes(more, failure);
-            region.resident = resident;
-        }
-
-        pub noinline fn chargeBytes(self: *Self, more: usize, failure: *Failure) Error!void {
-            const before = self.charged.fetchAdd(more, .monotonic, .charge);
-            const limit = self.options.limit_bytes orelse return;
-            if (before + more <= limit) return;
-            // Reaching the limit first trims the pool, then answers.
-            _ = Purge.trim(self);
-            const now = self.charged.load(.monotonic, .charge);
-            if (now <= limit) return;
-            _ = self.charged.fetchSub(more, .monotonic, .charge);
-            failure.* = .{ .requested = more, .bound = limit, .current = now - more };
-            return error.Limit;
-        }
-
-        pub fn uncharge(self: *Self, bytes: usize) void {
-            _ = self.charged.fetchSub(bytes, .monotonic, .charge);
-        }
-
-        /// Brings the locked prefix of a region to what the tenant asked for.
-        pub fn fitLock(self: *Self, region: *Region, rounded: usize, wish: LockWish, failure: *Failure) Error!void {
-            const want = if (wish == .none) 0 else rounded;
-            if (region.locked == want) return;
-            const base: [*]u8 = @ptrFromInt(region.address);
-            if (region.locked > want) {
-                // The boundary moves; it goes only when nothing stays locked.
-                self.unlockRange(base + want, region.locked - want, if (want == 0) region_splits else 0);
-                region.locked = want;
-                return;
-            }
-            self.lockRange(
-                base + region.locked,
-                want - region.locked,
-                if (region.locked == 0) region_splits else 0,
-                failure,
-            ) catch |err| {
-                // The kernel may have let go of none, some or all of the range it refused.
-                return if (wish == .require) err else {};
-            };
-            region.locked = want;
-        }
-
-        /// Locks a range that holds no lock. `splits` is by how much the number of mappings changes.
-        pub fn lockRange(self: *Self, ptr: [*]u8, bytes: usize, splits: i64, failure: *Failure) Error!void {
-            const change: u64 = @bitCast(splits);
-            const mappings = self.table.mappings.fetchAdd(change, .monotonic, .count);
-            if (splits > 0 and mappings + mappings_spare > Os.mapLimit()) {
-                _ = self.table.mappings.fetchSub(change, .monotonic, .count);
-                failure.* = .{ .call = .mlock, .requested = bytes, .bound = Os.mapLimit(), .current = mappings };
-                return error.Limit;
-            }
-            const errno = Os.lock(ptr, bytes);
-            if (errno == 0) {
-                _ = self.locked_bytes.fetchAdd(bytes, .monotonic, .count);
-                return;
-            }
-            _ = self.table.mappings.fetchSub(change, .monotonic, .count);
-            _ = self.refusals.fetchAdd(1, .monotonic, .count);
-            failure.* = .{
-                .errno = errno,
-                .call = .mlock,
-                .requested = bytes,
-                .bound = Os.lockLimit(),
-                .current = self.locked_bytes.load(.monotonic, .count),
-            };
-            return error.LockLimit;
-        }
-
-        pub fn unlockRange(self: *Self, ptr: [*]u8, bytes: usize, splits: i64) void {
-            if (Os.unlock(ptr, bytes) != 0) _ = self.refusals.fetchAdd(1, .monotonic, .count);
-            _ = self.table.mappings.fetchSub(@bitCast(splits), .monotonic, .count);
-            _ = self.locked_bytes.fetchSub(bytes, .monotonic, .count);
-        }
-
-        fn populate(self: *Self, region: *Region, offset: usize, bytes: usize) void {
-            const base: [*]u8 = @ptrFromInt(region.address);
-            self.advise(base + offset, bytes, .populate_write);
-        }
-
         // ---- giving back
 
         /// Ends a lease: the region becomes reusable at once. `thread` is null where the caller has
@@ -1147,7 +631,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Puts a free region into the thread's list; a full list moves half of itself on first.
-        fn keep(self: *Self, cache: *Cache, index: u32) void {
+        pub fn keep(self: *Self, cache: *Cache, index: u32) void {
             const region = self.table.at(index);
             const class = region.class;
             const flavor = region.flavor;
@@ -1170,7 +654,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Puts a chain of one class and flavor onto the shared stack.
-        fn shareChainOf(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: *ds.Chain) void {
+        pub fn shareChainOf(self: *Self, cache: *Cache, class: usize, flavor: Flavor, chain: *ds.Chain) void {
             if (self.options.eager_return) return Purge.eager(self, cache, class, chain);
             self.shareWhole(cache, class, flavor, chain.*);
         }
@@ -1191,7 +675,7 @@ pub fn LargePool(comptime Table: type) type {
         }
 
         /// Returns a region to the thread that leased it; to all if that one is gone.
-        noinline fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
+        pub noinline fn giveRemote(self: *Self, cache: ?*Cache, index: u32) void {
             const owner = self.table.ties[index].owner.load(.monotonic, .owner);
             if (owner != regions.nobody) if (self.cacheIfAny(owner)) |theirs| {
                 if (theirs.remote.push(self.table, index)) return;
@@ -1340,98 +824,6 @@ pub fn LargePool(comptime Table: type) type {
                 self.share(cache, index);
                 index = following;
             }
-        }
-
-        /// Sum of one figure over all threads.
-        pub noinline fn total(self: *const Self, which: large_cache.Total) u64 {
-            var sum = self.foreign.total(which) +% self.background.total(which);
-            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.total(which);
-            }
-            return sum;
-        }
-
-        /// What the pool's regions are used for at this moment.
-        pub const Census = struct {
-            /// Regions of each class that are not free.
-            used: [classes]u64 = @splat(0),
-            /// Leases that have regions of their own, their bytes and their pages in bytes.
-            leases: u64 = 0,
-            bytes: u64 = 0,
-            active: u64 = 0,
-        };
-
-        /// Looks at every descriptor: what a warm operation would have to count stands there anyway.
-        pub noinline fn census(self: *const Self) Census {
-            var result: Census = .{};
-            for (0..self.table.regions_top.load(.monotonic, .top)) |i| {
-                const region = self.table.at(@intCast(i));
-                const tenancy = self.table.tenancyOf(@intCast(i));
-                if (tenancy.pool != self.slot) continue;
-                switch (tenancy.state) {
-                    .unused, .free, .hand => continue,
-                    else => result.used[@atomicLoad(u8, &region.class, .monotonic)] += 1,
-                }
-                if (tenancy.state != .leased and tenancy.state != .held) continue;
-                const bytes = region.lease_bytes.load(.monotonic, .lease_bytes);
-                result.leases += 1;
-                result.bytes += bytes;
-                result.active += pageRound(bytes);
-            }
-            return result;
-        }
-
-        /// Leases that are live, closing ones not among them.
-        pub fn live(self: *const Self) u64 {
-            return self.census().leases +% self.total(.live_beside);
-        }
-
-        /// Counts leases beside the events, on a thread with or without a cache.
-        pub noinline fn addTotal(self: *Self, cache: ?*Cache, comptime which: large_cache.Total, n: u64) void {
-            if (cache) |own| own.counters.add(which, n) else self.foreign.addShared(which, n);
-        }
-
-        /// Sum of one event of a class over all threads.
-        pub noinline fn event(self: *const Self, class: usize, which: large_cache.Event) u64 {
-            var sum = self.foreign.of(class, which) +% self.background.of(class, which);
-            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache| sum +%= cache.counters.of(class, which);
-            }
-            return sum;
-        }
-
-        /// Regions of a class handed out so far, over all threads.
-        pub noinline fn allocations(self: *const Self, class: usize) u64 {
-            var sum: u64 = 0;
-            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache|
-                    sum +%= cache.rows[class].allocations.load(.monotonic, .count);
-            }
-            return sum;
-        }
-
-        /// Free regions in threads' lists.
-        pub noinline fn threadRegions(self: *const Self, class: usize) u64 {
-            var sum: u64 = 0;
-            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread))) |cache| sum += cache.keptOf(class);
-            }
-            return sum;
-        }
-
-        /// Bytes of the pool's own bookkeeping that are in use.
-        pub noinline fn metadataBytes(self: *const Self) u64 {
-            var bytes: u64 = @sizeOf(Self);
-            for (0..self.caches_top.load(.monotonic, .cache_top)) |thread| {
-                if (self.cacheIfAny(@intCast(thread)) != null) bytes += @sizeOf(Cache);
-            }
-            return bytes + Runs.metadataBytes(self);
-        }
-
-        pub fn areasCount(self: *const Self) u64 {
-            var sum: u64 = 0;
-            for (&self.areas) |*count| sum += count.load(.monotonic, .areas);
-            return sum;
         }
 
         /// Unmaps everything, caches included. Only when nothing is leased and no thread is inside.
