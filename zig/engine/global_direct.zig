@@ -52,9 +52,14 @@ pub fn GlobalDirect(comptime E: type) type {
         }
 
         pub inline fn take(self: *E, record: *Record, bytes: usize) ?*anyopaque {
-            if (record.heap.load(.monotonic, .warm)) |heap| {
-                if (heap.takeWarm(@ptrCast(@alignCast(record.owner)), bytes)) |ptr| return @ptrCast(ptr);
-            }
+            if (record.heap.load(.monotonic, .warm)) |heap| if (bytes -% 1 < Global.slot_bytes_max) {
+                const owner: *Global.Owner = @ptrCast(@alignCast(record.owner));
+                const class = Global.classOf(bytes);
+                // Each returns by itself: joined they would ask again whether there is an address.
+                if (Global.hasHot(owner, class)) return @ptrFromInt(Global.takeHot(owner));
+                const address = heap.takeBit(owner, class);
+                if (address != 0) return @ptrFromInt(address);
+            };
             return takeSlow(self, record, bytes);
         }
 

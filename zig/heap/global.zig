@@ -4,11 +4,12 @@
 //!
 //! Each thread owns slabs. It takes slots from the word of free bits that its row of the class points
 //! at, and frees into the slab's other word: no lock, no atomic read-modify-write, nothing written to
-//! the slots. Other threads free by slab.zig's protocol. A slab that has no free slot left is in no
-//! list; it comes back when an eighth of it is free, so that each visit is worth its price. An empty
-//! one stays with its owner for a while (`cache_bytes`, two ticks), then its span goes back to the
-//! buddy; `trim` and idle ticks give whole empty sections to the backend. A thread that ends leaves
-//! its slabs to an owner without a thread, from whom anybody adopts.
+//! the slots. One slot that it has freed stays in its hand (`Hot`) and is taken first. Other threads free
+//! by slab.zig's protocol. A slab that has no free slot left is in no list; it comes back when an eighth
+//! of it is free, so that each visit is worth its price. An empty one stays with its owner for a while
+//! (`cache_bytes`, two ticks), then its span goes back to the buddy; `trim` and idle ticks give whole
+//! empty sections to the backend. A thread that ends leaves its slabs to an owner without a thread, from
+//! whom anybody adopts.
 //!
 //! Invariants: a slab in use has one owner, named by its tag; only the owner, or who holds
 //! `orphan_lock` for slabs without a thread, changes its words, state and lists. A record is a record
@@ -284,28 +285,41 @@ pub fn Global(comptime config: Config) type {
             };
         }
 
-        /// `alloc` at the usual alignment if it is a matter of one word; null: ask `alloc`. For callers who
-        /// have a slow way of their own and want no frame.
-        pub inline fn takeWarm(self: *Self, owner: *Owner, bytes: usize) ?[*]u8 {
-            if (bytes -% 1 >= slab_class.slot_bytes_max) return null;
-            return self.takeClass(owner, slab_class.class_of[1..][(bytes - 1) / slab_class.slot_bytes_min]);
+        pub const slot_bytes_max = slab_class.slot_bytes_max;
+
+        /// Of a request from 1 to `slot_bytes_max` bytes.
+        pub inline fn classOf(bytes: usize) u8 {
+            return slab_class.class_of[1..][(bytes - 1) / slab_class.slot_bytes_min];
         }
 
         inline fn takeClass(self: *Self, owner: *Owner, class: u8) ?[*]u8 {
-            if (owner.hot.class.load(.monotonic, .hot_class_load) == @as(u32, class) + 1) {
-                const address = owner.hot.address.load(.monotonic, .hot_load);
-                owner.hot.class.store(0, .monotonic, .hot_class_none);
-                return @ptrFromInt(address);
-            }
+            if (hasHot(owner, class)) return @ptrFromInt(takeHot(owner));
+            const address = self.takeBit(owner, class);
+            return if (address != 0) @ptrFromInt(address) else null;
+        }
+
+        /// Whether the slot in the owner's hand is of that class. For callers who have a slow way of their own
+        /// and want no frame, as `takeHot` and `takeBit`.
+        pub inline fn hasHot(owner: *const Owner, class: u8) bool {
+            return owner.hot.class.load(.monotonic, .hot_class_load) == @as(u32, class) + 1;
+        }
+
+        pub inline fn takeHot(owner: *Owner) usize {
+            owner.hot.class.store(0, .monotonic, .hot_class_none);
+            return owner.hot.address.load(.monotonic, .hot_load);
+        }
+
+        /// A slot of the word that the row is at, 0 if it has none left.
+        pub inline fn takeBit(self: *Self, owner: *Owner, class: u8) usize {
             const row = &owner.rows[class];
             const word: *Sync.Atomic(u64) = @ptrFromInt(self.map.origin() +% row.word);
             const bits = word.load(.monotonic, .slab_take_load);
-            if (bits == 0) return null;
+            if (bits == 0) return 0;
             word.store(bits & (bits - 1), .monotonic, .slab_take);
-            return @ptrFromInt(row.base + @as(usize, @ctz(bits)) * row.bytes);
+            return row.base + @as(usize, @ctz(bits)) * row.bytes;
         }
 
-        /// What `takeWarm` wants, which a caller may keep.
+        /// What `takeHot` and `takeBit` want, which a caller may keep.
         pub inline fn ownerAt(self: *Self, thread: u32) *Owner {
             return &self.owners[thread];
         }

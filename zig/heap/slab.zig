@@ -3,8 +3,8 @@
 //! A record lies apart from the slots, so no write of a program can reach it, and it stays a record
 //! for as long as the allocator lives. Three bitmaps tell where each slot is: `free` (freed by the
 //! owner), `batch` (about to be handed out by the owner) and `remote` (freed by others, not yet
-//! collected); a slot in none of them is live. So a double free, and one of a place where no slot
-//! begins, are always found.
+//! collected); a slot in none of them is live, or in its owner's hand (global.zig). So a double free, and
+//! one of a place where no slot begins, are always found.
 //!
 //! Remote frees. A freer sets the slot's bit in `remote`, one locked instruction, and writes nothing
 //! else. Unless `summary` has the word already, it adds it there; only if that was zero before, it
