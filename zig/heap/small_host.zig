@@ -46,7 +46,7 @@ pub fn LinearMemoryFrom(comptime first: fn () usize, comptime last: fn () usize)
 }
 
 /// The memory of this module behind its data and its stack, as a heap usually has it.
-pub const LinearMemory = LinearMemoryFrom(heapBase, heapEnd);
+pub const LinearMemory = LinearMemoryFrom(heapBaseAboveTable, heapEnd);
 
 /// Both are the linker's.
 const Bounds = struct {
@@ -54,11 +54,17 @@ const Bounds = struct {
     extern const __heap_end: u8;
 };
 
-fn heapBase() usize {
+/// For a module that is linked with more than 2 KiB below its heap.
+pub fn heapBase() usize {
     return @intFromPtr(&Bounds.__heap_base);
 }
 
-fn heapEnd() usize {
+/// A module with a short stack and little data may end before.
+fn heapBaseAboveTable() usize {
+    return @max(heapBase(), 2 << 10);
+}
+
+pub fn heapEnd() usize {
     return @intFromPtr(&Bounds.__heap_end);
 }
 
