@@ -51,6 +51,7 @@ comptime {
     _ = @import("heap/small_layer_test.zig");
     _ = @import("heap/typed_fuzz.zig");
     // Floor 4
+    _ = @import("engine/background_test.zig");
     _ = @import("engine/discovery.zig");
     _ = @import("engine/global_direct_test.zig");
     _ = @import("engine/large_direct_test.zig");

@@ -12,8 +12,11 @@
 //! Cost: none; every function is inline. `lightFence` is a compiler barrier when the process has a
 //! heavy barrier (see `setHeavyFence`), otherwise one locked instruction.
 //!
-//! Threads: `setHeavyFence` is called once, by the engine at start, before a second thread can use
-//! any structure. Floor 0 may not know the system, hence the injected function.
+//! Threads: `setHeavyFence` may be called while others are inside structures: thieves begin to use the
+//! barrier, then every thread passes it once, and only then do owners take the cheap side. Whoever is on
+//! the cheap side has therefore passed the barrier since the last thief who did without: it sees what
+//! that thief wrote before its fence. `null` takes everything back, with no other thread inside. Floor 0
+//! may not know the system, hence the injected function.
 //!
 //! Not for statistics that nobody synchronises with: those too take `.monotonic` here, but a plain
 //! field owned by one thread is better where it can be had.
@@ -30,17 +33,29 @@ pub const HeavyFence = *const fn () void;
 var heavy_fence: ?HeavyFence = null;
 
 /// Gives `Real` a process-wide barrier (membarrier on Linux) and so switches owners to the cheap
-/// side. Call once at start; `null` goes back to a full fence on both sides.
+/// side; `null` goes back to a full fence on both sides.
 pub fn setHeavyFence(fence: ?HeavyFence) void {
-    heavy_fence = fence;
-    Real.asymmetric = fence != null;
+    const new = fence orelse {
+        @atomicStore(bool, &asymmetric, false, .monotonic);
+        @atomicStore(?HeavyFence, &heavy_fence, null, .monotonic);
+        return;
+    };
+    // Release, both: pair with the loads in `heavyFence` and `isAsymmetric`, for the C++ model's sake.
+    // What orders them is the barrier in between.
+    @atomicStore(?HeavyFence, &heavy_fence, new, .release);
+    new();
+    @atomicStore(bool, &asymmetric, true, .release);
 }
+
+/// True once `setHeavyFence` has supplied a process-wide barrier.
+var asymmetric: bool = false;
 
 /// The synchronisation that ships: plain machine atomics, zero cost.
 pub const Real = struct {
-    /// True once `setHeavyFence` supplied a process-wide barrier. Read on each `lightFence`;
-    /// written only at start.
-    pub var asymmetric: bool = false;
+    /// Whether owners may take the cheap side; once true, it stays.
+    pub inline fn isAsymmetric() bool {
+        return @atomicLoad(bool, &asymmetric, .monotonic);
+    }
 
     pub fn Atomic(comptime T: type) type {
         return extern struct {
@@ -164,13 +179,13 @@ pub const Real = struct {
     /// The owner's half of an asymmetric pair: between its store and its load. With a heavy barrier
     /// on the other side the compiler alone must be held back.
     pub inline fn lightFence() void {
-        if (asymmetric) {
+        if (isAsymmetric()) {
             @branchHint(.likely);
             asm volatile ("" ::: .{ .memory = true });
         } else fullFence();
     }
 
-    /// `lightFence` for callers who run only while `asymmetric` holds, and need not ask.
+    /// `lightFence` for callers who run only while `isAsymmetric` holds, and need not ask.
     pub inline fn warmFence() void {
         asm volatile ("" ::: .{ .memory = true });
     }
@@ -178,7 +193,8 @@ pub const Real = struct {
     /// The rare half of an asymmetric pair.
     pub fn heavyFence() void {
         fullFence();
-        if (heavy_fence) |fence| {
+        // After the fence: who finds none has its stores out before owners can take the cheap side.
+        if (@atomicLoad(?HeavyFence, &heavy_fence, .acquire)) |fence| {
             fence();
             fullFence();
         }
@@ -238,14 +254,16 @@ test "the heavy fence calls the injected barrier and switches the owner to the c
     };
     defer setHeavyFence(null);
     setHeavyFence(null);
-    try testing.expect(!Real.asymmetric);
+    try testing.expect(!Real.isAsymmetric());
     Real.lightFence();
     Real.heavyFence();
     try testing.expectEqual(0, Counter.calls);
     setHeavyFence(Counter.fence);
-    try testing.expect(Real.asymmetric);
-    Real.lightFence();
-    try testing.expectEqual(0, Counter.calls);
-    Real.heavyFence();
+    try testing.expect(Real.isAsymmetric());
+    // Before owners take the cheap side, everyone passes the barrier once.
     try testing.expectEqual(1, Counter.calls);
+    Real.lightFence();
+    try testing.expectEqual(1, Counter.calls);
+    Real.heavyFence();
+    try testing.expectEqual(2, Counter.calls);
 }

@@ -9,6 +9,10 @@
 //! region where it can be seen, passes the light fence and looks at `asleep`. One of the two sees the
 //! other, so no dirty region is left behind.
 //!
+//! It also sets up the process-wide barrier (`fence`): in a process that has threads already the system
+//! takes 5 to 20 ms for that, and the process cannot end meanwhile. Until then owners pass a full fence
+//! and nothing is warm; a program that ends before has paid nothing.
+//!
 //! Cost: nothing while nothing is dirty; else one round an interval. Threads: `run` is the thread's
 //! own; the rest is for any. Not for systems without threads: there, purging happens in `trim`.
 
@@ -16,6 +20,9 @@ const std = @import("std");
 const ds = @import("../ds/ds.zig");
 
 const Sync = ds.Real;
+
+/// Longer than a short program lives.
+const fence_delay_ns = 100_000_000;
 
 pub fn Clock(comptime Engine: type) type {
     const Os = Engine.System;
@@ -26,8 +33,25 @@ pub fn Clock(comptime Engine: type) type {
         /// Raised to make the thread look again; it sleeps on this word.
         bell: Sync.Atomic(u32) = .init(0),
         due: [256]u64 = @splat(0),
+        /// When the thread sets up the process-wide barrier; 0: it has, or need not.
+        fence_ns: Sync.Atomic(u64) = .init(0),
 
         const Self = @This();
+
+        /// Sets up the process-wide barrier, at once where that takes no time, else by the thread.
+        pub fn begin(self: *Self, engine: *Engine) void {
+            if (!Os.isAlone()) {
+                self.fence_ns.store(Os.nowNs() +| fence_delay_ns, .monotonic, .clock_fence);
+                self.ensure(engine);
+                if (self.running.load(.monotonic, .clock_start) != 0) return;
+            }
+            self.fence();
+        }
+
+        fn fence(self: *Self) void {
+            if (Os.barrierSetup()) ds.setHeavyFence(Os.barrier);
+            self.fence_ns.store(0, .monotonic, .clock_fence);
+        }
 
         /// Starts the thread if a pool wants it and none runs.
         pub fn ensure(self: *Self, engine: *Engine) void {
@@ -52,6 +76,7 @@ pub fn Clock(comptime Engine: type) type {
             for (&engine.pools) |*slot| if (slot.pool.load(.acquire, .pool)) |pool| {
                 pool.clock.wanted.store(0, .monotonic, .clock_option);
             };
+            self.fence_ns.store(0, .monotonic, .clock_fence);
             // Acquire: pairs with the release at the thread's end, its last look at the engine.
             while (self.alive.load(.acquire, .clock_alive) != 0) {
                 self.wake(engine);
@@ -60,6 +85,7 @@ pub fn Clock(comptime Engine: type) type {
         }
 
         fn wanted(engine: *Engine) bool {
+            if (engine.clock.fence_ns.load(.monotonic, .clock_fence) != 0) return true;
             for (&engine.pools) |*slot| {
                 if (slot.taken.load(.monotonic, .pool_take) == 0) continue;
                 const pool = slot.pool.load(.acquire, .pool) orelse continue;
@@ -82,15 +108,22 @@ pub fn Clock(comptime Engine: type) type {
                     return null;
                 }
                 const now = Os.nowNs();
+                const fence_ns = self.fence_ns.load(.monotonic, .clock_fence);
+                if (fence_ns != 0 and fence_ns <= now) {
+                    self.fence();
+                    continue;
+                }
                 const next = self.round(engine, now);
                 if (next) |at| {
-                    Os.wait(&self.bell.raw, bell, at -| Os.nowNs());
+                    const until = if (fence_ns != 0) @min(at, fence_ns) else at;
+                    Os.wait(&self.bell.raw, bell, until -| Os.nowNs());
                     continue;
                 }
                 engine.sleeper.asleep.store(1, .monotonic, .sleeper_sleep);
                 // Pairs with the light fence in `LargePool.wakeIfAsleep`.
                 Sync.heavyFence();
-                if (!dirty(engine)) Os.wait(&self.bell.raw, bell, null);
+                const rest: ?u64 = if (fence_ns != 0) fence_ns -| Os.nowNs() else null;
+                if (!dirty(engine)) Os.wait(&self.bell.raw, bell, rest);
                 engine.sleeper.asleep.store(0, .monotonic, .sleeper_sleep);
             }
         }

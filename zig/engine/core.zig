@@ -252,7 +252,6 @@ pub fn Engine(comptime Os: type) type {
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
-            if (Os.barrierSetup()) ds.setHeavyFence(Os.barrier);
             self.sleeper = .{ .wake = wakeClock, .purges = &self.shared[0] };
             if (self == nativeInstance()) _ = Os.onThreadEnd(threadEnd);
             if (Os.works(.wipe_on_fork)) if (self.table.metadata(Os.pageBytes())) |page| {
@@ -266,6 +265,7 @@ pub fn Engine(comptime Os: type) type {
                     self.alive = word;
                 } else self.table.release(page, Os.pageBytes());
             };
+            self.clock.begin(self);
             return true;
         }
 
@@ -433,7 +433,7 @@ pub fn Engine(comptime Os: type) type {
         pub noinline fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
             const cache = pool.cacheIfAny(thread) orelse return;
             // Warm operations leave the fence to the thief; without a barrier for it there are none.
-            if (!pool.options.enabled or id == 0 or !Sync.asymmetric) return;
+            if (!pool.options.enabled or id == 0 or !Sync.isAsymmetric()) return;
             // Options may have changed.
             if (!cache.freshHand()) return;
             cache.near.id = id;

@@ -43,6 +43,7 @@ pub const Settings = struct {
     /// really sleep until another thread wakes it or has moved the clock (several threads).
     waiting: enum { advance, sleep } = .advance,
     process_id: u32 = 4711,
+    is_alone: bool = true,
     memory_pressure: u32 = 0,
 };
 
@@ -698,6 +699,12 @@ pub fn processId() u32 {
     acquire();
     defer release();
     return state.settings.process_id;
+}
+
+pub fn isAlone() bool {
+    acquire();
+    defer release();
+    return state.settings.is_alone;
 }
 
 pub fn barrierSetup() bool {

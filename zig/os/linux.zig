@@ -493,6 +493,15 @@ const barrier_private = 1 << 3; // MEMBARRIER_CMD_PRIVATE_EXPEDITED
 const barrier_private_register = 1 << 4;
 
 /// See `os.Primitives`.
+pub fn isAlone() bool {
+    var tasks: linux.Statx = undefined;
+    const mask: linux.STATX = .{ .NLINK = true };
+    if (code(linux.statx(linux.AT.FDCWD, "/proc/self/task", 0, mask, &tasks)) != 0) return false;
+    // A folder with a folder for each thread.
+    return tasks.nlink == 2 + 1;
+}
+
+/// See `os.Primitives`.
 pub fn barrierSetup() bool {
     if (code(linux.syscall3(.membarrier, barrier_private_register, 0, 0)) != 0) return false;
     return code(linux.syscall3(.membarrier, barrier_private, 0, 0)) == 0;
@@ -683,11 +692,13 @@ test "the clock runs, a wait ends by its timeout, random bytes differ" {
 const TestThread = struct {
     done: u32 = 0,
     pointer: usize = 0,
+    is_alone: bool = true,
 
     fn run(arg: ?*anyopaque) callconv(.c) ?*anyopaque {
         const thread: *TestThread = @ptrCast(@alignCast(arg.?));
         nameThread("holdfast-test");
         thread.pointer = threadPointer();
+        thread.is_alone = isAlone();
         @atomicStore(u32, &thread.done, 1, .release);
         wake(&thread.done, 1);
         return null;
@@ -699,6 +710,7 @@ test "a spawned thread runs, has a thread pointer of its own and wakes who waits
     try testing.expectEqual(0, spawn(TestThread.run, &thread));
     while (@atomicLoad(u32, &thread.done, .acquire) == 0) wait(&thread.done, 0, std.time.ns_per_s);
     try testing.expect(thread.pointer != 0 and thread.pointer != threadPointer());
+    try testing.expect(!thread.is_alone);
 }
 
 test "limits and figures of this process make sense" {

@@ -235,6 +235,10 @@ pub fn processId() u32 {
     return @intCast(c.getpid());
 }
 
+pub fn isAlone() bool {
+    return false;
+}
+
 pub fn barrierSetup() bool {
     return false;
 }

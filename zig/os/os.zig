@@ -258,7 +258,11 @@ const Primitives = struct {
     /// The process's number, asked of the system each time: differs in a forked child.
     processId: fn () u32,
 
-    /// Prepares `barrier`; false where the system has none. Once per process, before `barrier`.
+    /// Whether this is the process's only thread; false if that is not known. One system call.
+    isAlone: fn () bool,
+
+    /// Prepares `barrier`; false where the system has none. Once per process, before `barrier`. In a
+    /// process with several threads it waits for the kernel, 5 to 20 ms.
     barrierSetup: fn () bool,
 
     /// Every thread of the process passes a full memory barrier before this returns. 2 to 10 us.

@@ -113,6 +113,10 @@ pub fn processId() u32 {
     return 0;
 }
 
+pub fn isAlone() bool {
+    return false;
+}
+
 pub fn barrierSetup() bool {
     return false;
 }

@@ -29,6 +29,7 @@ pub const all = [_]Scenario{
     LaneScenario.scenario,
     LockScenario.with(true),
     LockScenario.with(false),
+    FenceSwitch(true).scenario,
     @import("scenario_table.zig").scenario,
     @import("scenario_global.zig").scenario,
     @import("scenario_blocks.zig").scenario,
@@ -41,6 +42,7 @@ pub const planted = [_]Scenario{
     StackScenario(tagged_stack.TaggedStackWidth(Sim, 0), "stack_without_tag").scenario,
     CounterScenario.scenario,
     MessageScenario.scenario,
+    FenceSwitch(false).scenario,
 };
 
 /// Indexes with a link and a payload each, and who holds them.
@@ -323,6 +325,84 @@ const LockScenario = struct {
         expect(lock.trySteal(), "the lock stayed shut");
     }
 };
+
+/// An owner and a thief while a third thread switches the process to the barrier, as `setHeavyFence` in
+/// ds/atomic.zig does. Without the barrier in the middle both may be inside.
+fn FenceSwitch(comptime has_middle: bool) type {
+    return struct {
+        /// `Sim` with the two words that the switch is about.
+        const Switched = struct {
+            pub const Atomic = Sim.Atomic;
+            pub const pause = Sim.pause;
+            var has_barrier: Sim.Atomic(u32) = undefined;
+            var is_asymmetric: Sim.Atomic(u32) = undefined;
+
+            pub inline fn lightFence() void {
+                if (is_asymmetric.load(.monotonic, .switch_cheap) == 0) Sim.fullFence();
+            }
+
+            pub const warmFence = lightFence;
+
+            pub fn heavyFence() void {
+                Sim.fullFence();
+                if (has_barrier.load(.monotonic, .switch_barrier) != 0) Sim.heavyFence();
+            }
+
+            fn set() void {
+                has_barrier.store(1, .monotonic, .switch_barrier_set);
+                if (has_middle) Sim.heavyFence();
+                is_asymmetric.store(1, .monotonic, .switch_cheap_set);
+            }
+        };
+        const Lock = ds.OwnerLock(Switched);
+        var lock: Lock = undefined;
+        var inside: u8 = 0;
+
+        const scenario: Scenario = .{
+            .name = if (has_middle) "fence_switch" else "fence_switch_without_barrier",
+            .threads = 3,
+            .setup = setup,
+            .body = body,
+            .check = check,
+            .ordered_sites = &.{},
+            .inner_sites = scheduler.names(&Lock.ordered_sites),
+        };
+
+        fn setup() void {
+            lock = .{};
+            inside = 0;
+            Switched.has_barrier = .init(0);
+            Switched.is_asymmetric = .init(0);
+        }
+
+        fn body(thread: u8) void {
+            switch (thread) {
+                1 => for (0..3) |_| if (lock.tryEnter()) {
+                    work(thread);
+                    lock.leave();
+                },
+                2 => for (0..2) |_| if (lock.trySteal()) {
+                    work(thread);
+                    lock.endSteal();
+                },
+                else => Switched.set(),
+            }
+        }
+
+        fn work(thread: u8) void {
+            expect(inside == 0, "two are inside");
+            inside = thread;
+            Sim.pause();
+            expect(inside == thread, "two are inside");
+            inside = 0;
+        }
+
+        fn check() void {
+            expect(lock.tryEnter(), "the lock stayed shut");
+            lock.leave();
+        }
+    };
+}
 
 /// The canary: a counter that loads and stores instead of adding.
 const CounterScenario = struct {

@@ -317,6 +317,12 @@ pub const Sim = struct {
         fenceThread(state.current);
     }
 
+    /// A fence of the running thread alone; never dropped.
+    pub fn fullFence() void {
+        point();
+        fenceThread(state.current);
+    }
+
     pub fn heavyFence() void {
         if (state.drop_heavy_fence) return;
         point();
