@@ -6,7 +6,7 @@
  * pages, from 1 MiB on a region of its own. Cost and lifetimes: handle.ts.
  */
 import { layouts, OPTION_ZERO, Status } from "./abi.gen.ts";
-import { binding, callError, symbols, thread } from "./binding.ts";
+import { binding, callError, more, symbols, thread } from "./binding.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { type Handle, lease } from "./handle.ts";
 import type { AllocOptions } from "./options.ts";
@@ -38,7 +38,7 @@ export function allocUnsafe(byteLength: number, options?: AllocOptions): Handle 
  */
 export function stats(options?: { resident?: boolean }): HoldfastStats {
   const out = new Uint8Array(layouts.Stats.size);
-  const status = symbols.hf_stats(out, options?.resident ? 1 : 0);
+  const status = more().hf_stats(out, options?.resident ? 1 : 0);
   if (status < Status.ok) throw callError(status, "stats", stats);
   return readFigures(layouts.Stats, out);
 }
@@ -46,7 +46,7 @@ export function stats(options?: { resident?: boolean }): HoldfastStats {
 /** Gives back what no lease uses; answers the bytes that were resident there. */
 export function trim(): number {
   unpark();
-  const bytes = Number(symbols.hf_trim(thread));
+  const bytes = Number(more().hf_trim(thread));
   if (bytes < 0) throw callError(bytes, "trim", trim);
   return bytes;
 }

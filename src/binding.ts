@@ -25,12 +25,15 @@ import {
   SystemCall,
 } from "./abi.gen.ts";
 import { type Caller, type FailureDetails, HoldfastError, statusError } from "./errors.ts";
-import { openLibrary, type Symbols } from "./library.ts";
+import { type MoreSymbols, openLibrary, type Symbols } from "./library.ts";
 import { wrapStatic } from "./memory.ts";
 import { VERSION } from "./version.ts";
 
 export interface Binding {
   symbols: Symbols;
+  /** The other functions, once one of them has been wanted. */
+  linked: MoreSymbols | undefined;
+  link: () => MoreSymbols;
   /** File of the engine in use. */
   path: string;
   /** Of the copy of the package that made this binding. */
@@ -52,7 +55,7 @@ const realm = globalThis as unknown as Record<symbol, Binding | undefined>;
 const sharedBytes = 16;
 
 function bind(): Binding {
-  const { symbols, path } = openLibrary();
+  const { symbols, more, path } = openLibrary();
   // As an int32: an index that is a double costs 5 ns in each call.
   const thread = Number(symbols.hf_thread_attach()) | 0;
   if (thread < 0) throw statusError(thread, "import holdfast");
@@ -60,6 +63,8 @@ function bind(): Binding {
   const shared = Number(symbols.hf_shared_block());
   return {
     symbols,
+    linked: undefined,
+    link: more,
     path,
     version: VERSION,
     fingerprint: FINGERPRINT,
@@ -86,6 +91,11 @@ function found(): Binding | undefined {
 export const binding: Binding = found() ?? (realm[key] = bind());
 export const { symbols, thread, block, shared } = binding;
 
+/** The library's functions that are not in `symbols`. */
+export function more(): MoreSymbols {
+  return (binding.linked ??= binding.link());
+}
+
 /** The value of that name in this realm; made at first use, and never again. */
 export function keep<T>(name: string, make: () => T): T {
   if (!binding.kept.has(name)) binding.kept.set(name, make());
@@ -98,7 +108,7 @@ function failureDetails(status: number): FailureDetails {
   const errno = block[BLOCK_ERRNO] as number;
   if (errno !== 0) {
     details.errno = errno;
-    const name = systemCalls[block[BLOCK_SYSTEM_CALL] as number];
+    const name = Object.keys(SystemCall)[block[BLOCK_SYSTEM_CALL] as number];
     if (name) details.syscall = name;
   }
   if (status === Status.system) return details;
@@ -121,11 +131,11 @@ export function callError(
   caller?: Caller,
   details?: FailureDetails,
 ): Error {
-  const known = details ?? (detailed.has(status) ? failureDetails(status) : {});
+  const known = details ?? (detailed.includes(status) ? failureDetails(status) : {});
   return statusError(status, operation, known, caller);
 }
 
-const detailed: ReadonlySet<number> = new Set([
+const detailed: readonly number[] = [
   Status.out_of_memory,
   Status.limit,
   Status.size_class,
@@ -133,5 +143,4 @@ const detailed: ReadonlySet<number> = new Set([
   Status.lock_limit,
   Status.huge_unavailable,
   Status.system,
-]);
-const systemCalls: readonly string[] = Object.keys(SystemCall);
+];

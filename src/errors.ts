@@ -95,7 +95,7 @@ export function statusError(
     const received = details.requestedBytes ?? details.current;
     return outOfRange(`bytes of ${operation}`, range, received, caller ?? statusError);
   }
-  const code = codes.get(status);
+  const code = codeOf(status);
   if (code) return holdfastError(code, operation, details, caller ?? statusError);
   const message = details.message ?? `the library answered the unknown status ${status}`;
   return holdfastError("SYSTEM", operation, { ...details, message }, caller ?? statusError);
@@ -140,11 +140,11 @@ export function formatBytes(bytes: number): string {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-const codes: ReadonlyMap<number, HoldfastCode> = new Map(
-  Object.entries(Status)
-    .filter(([name, value]) => value < 0 && name !== "out_of_range" && name !== "invalid_argument")
-    .map(([name, value]) => [value, name.toUpperCase() as HoldfastCode]),
-);
+function codeOf(status: number): HoldfastCode | undefined {
+  if (status >= 0 || status === Status.out_of_range || status === Status.invalid_argument) return;
+  const name = Object.entries(Status).find(([, value]) => value === status)?.[0];
+  return name?.toUpperCase() as HoldfastCode | undefined;
+}
 
 /** Cuts the stack above the program's own call. Without a frame to cut at, the stack stays whole. */
 function cut<T extends Error>(error: T, caller: Caller | undefined): T {
@@ -208,15 +208,15 @@ function sentence(code: HoldfastCode, details: FailureDetails): string {
 }
 
 /** What the system calls its errors; library.ts knows, and a browser has none. */
-let errnos: Readonly<Record<string, number>> = {};
+let errnos: () => Readonly<Record<string, number>> = () => ({});
 
-export function nameErrnos(names: Readonly<Record<string, number>>): void {
+export function nameErrnos(names: () => Readonly<Record<string, number>>): void {
   errnos = names;
 }
 
 function systemPart({ errno, syscall }: FailureDetails): string {
   if (!errno) return "";
-  const name = Object.entries(errnos).find(([, value]) => value === errno)?.[0];
+  const name = Object.entries(errnos()).find(([, value]) => value === errno)?.[0];
   return ` (${syscall ?? "system"}: ${name ?? `errno ${errno}`})`;
 }
 

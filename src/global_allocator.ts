@@ -8,7 +8,7 @@
  * All Workers reach the allocator by its pool; an object of this class stays in its realm.
  */
 import { layouts, OPTION_ALIGN_SHIFT, Status } from "./abi.gen.ts";
-import { callError, keep, symbols, thread } from "./binding.ts";
+import { callError, keep, more, symbols, thread } from "./binding.ts";
 import { type Caller, invalidArgType, outOfRange } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import { type Handle, wrapLeased } from "./handle.ts";
@@ -52,7 +52,7 @@ class GlobalAllocatorObject extends PoolOwner {
       return;
     }
     const native = nativeOptions(options, GlobalAllocatorObject);
-    const id = Number(symbols.hf_global_create(thread, native));
+    const id = Number(more().hf_global_create(thread, native));
     if (id < 0) throw callError(id, "new GlobalAllocator", GlobalAllocatorObject);
     super(id, false, "GlobalAllocator");
   }
@@ -93,7 +93,7 @@ class GlobalAllocatorObject extends PoolOwner {
   addRegion(byteLength: number, options?: { low?: boolean }): void {
     checkInteger("byteLength", byteLength, Number.MAX_SAFE_INTEGER, this.addRegion);
     const low = options?.low ? 1 : 0;
-    const status = symbols.hf_global_add_region(thread, this.id, byteLength, low);
+    const status = more().hf_global_add_region(thread, this.id, byteLength, low);
     if (status < Status.ok) throw callError(status, "GlobalAllocator.addRegion", this.addRegion);
   }
 
@@ -118,7 +118,7 @@ class GlobalAllocatorObject extends PoolOwner {
     if (pages === 0) throw outOfRange("count", "at least 1", pages, caller);
     const bits = align === undefined ? 0 : optionBits({ align }, caller);
     const log2 = bits >> OPTION_ALIGN_SHIFT;
-    const attempt = () => symbols.hf_global_pages(thread, this.id, pages, log2, low) as number;
+    const attempt = () => more().hf_global_pages(thread, this.id, pages, log2, low) as number;
     const id = recover(attempt(), attempt);
     if (id < 0) throw callError(id, operation, caller);
     return wrapLeased(id, this.handles);
@@ -129,7 +129,7 @@ class GlobalAllocatorObject extends PoolOwner {
     const out = new Uint8Array(layouts.SectionStats.size);
     const sections: GlobalAllocatorSection[] = [];
     for (let index = 0; ; index++) {
-      const status = symbols.hf_global_section(this.id, index, out);
+      const status = more().hf_global_section(this.id, index, out);
       if (status === Status.out_of_range) return sections;
       if (status < Status.ok) throw callError(status, "GlobalAllocator.sections", this.sections);
       const { address, bytes, freeBytes, low } = readFigures(layouts.SectionStats, out);
@@ -154,13 +154,13 @@ class GlobalAllocatorObject extends PoolOwner {
 
   /** Lets `peakBytes` begin anew. */
   resetPeak(): void {
-    const status = symbols.hf_global_reset_peak(this.id);
+    const status = more().hf_global_reset_peak(this.id);
     if (status < Status.ok) throw callError(status, "GlobalAllocator.resetPeak", this.resetPeak);
   }
 
   #own(caller: Caller): Figures<typeof layouts.GlobalStats> {
     const out = new Uint8Array(layouts.GlobalStats.size);
-    const status = symbols.hf_global_stats(this.id, out);
+    const status = more().hf_global_stats(this.id, out);
     if (status < Status.ok) throw callError(status, "GlobalAllocator.stats", caller);
     return readFigures(layouts.GlobalStats, out);
   }

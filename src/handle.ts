@@ -43,7 +43,7 @@ import {
   tie,
   windowOf,
 } from "./alias.ts";
-import { block, callError, keep, symbols, thread } from "./binding.ts";
+import { block, callError, keep, more, symbols, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
 import { handleLost, reports, sampleLease, settleLease } from "./leaks.ts";
@@ -210,7 +210,7 @@ class HandleObject implements Disposable {
         handle.#watch(id);
       }
       handle.#bytes = null;
-      const attempt = () => symbols.hf_realloc(thread, pool, id, byteLength) as number;
+      const attempt = () => more().hf_realloc(thread, pool, id, byteLength) as number;
       const fresh = recover(attempt(), attempt);
       if (fresh < 0) throw callError(fresh, operation, caller);
       if (reports.every !== 0) settleLease(handle);
@@ -230,7 +230,7 @@ class HandleObject implements Disposable {
     if (typeof token !== "object" || token === null || typeof token.token !== "number") {
       throw invalidArgType("token", "a HandleToken from transfer()", token, HandleObject.adopt);
     }
-    const id = symbols.hf_adopt(thread, token.token) as number;
+    const id = more().hf_adopt(thread, token.token) as number;
     if (id < 0) {
       const message =
         id === Status.freed
@@ -310,7 +310,7 @@ class HandleObject implements Disposable {
       // Until now its buffer's deallocator told when the handle was dropped.
       this.#watch(id);
     }
-    const attempt = () => symbols.hf_resize(thread, id, byteLength);
+    const attempt = () => more().hf_resize(thread, id, byteLength);
     const status = recover(attempt(), attempt);
     if (status < Status.ok) throw callError(status, "Handle.resize", this.resize);
     this.#address = block[BLOCK_ADDRESS] as number;
@@ -329,7 +329,7 @@ class HandleObject implements Disposable {
   get pageKind(): PageKind {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.pageKind");
-    const kind = symbols.hf_page_kind(thread, id);
+    const kind = more().hf_page_kind(thread, id);
     if (kind < 0) throw callError(kind, "Handle.pageKind");
     return kind === Pages.hugetlb ? "hugetlb" : kind === Pages.thp ? "thp" : "base";
   }
@@ -341,7 +341,7 @@ class HandleObject implements Disposable {
   lock(): void {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.lock", this.lock);
-    const attempt = symbols.hf_lock(thread, id);
+    const attempt = more().hf_lock(thread, id);
     if (attempt < Status.ok) throw callError(attempt, "Handle.lock", this.lock);
   }
 
@@ -349,7 +349,7 @@ class HandleObject implements Disposable {
   unlock(): void {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.unlock", this.unlock);
-    const status = symbols.hf_unlock(thread, id);
+    const status = more().hf_unlock(thread, id);
     if (status < Status.ok) throw callError(status, "Handle.unlock", this.unlock);
   }
 
@@ -360,7 +360,7 @@ class HandleObject implements Disposable {
     checkInteger("byteOffset", byteOffset, this.#byteLength, this.prefetch);
     const room = this.#byteLength - byteOffset;
     if (byteLength !== undefined) checkInteger("byteLength", byteLength, room, this.prefetch);
-    const status = symbols.hf_prefetch(thread, id, byteOffset, byteLength ?? room);
+    const status = more().hf_prefetch(thread, id, byteOffset, byteLength ?? room);
     if (status < Status.ok) throw callError(status, "Handle.prefetch", this.prefetch);
   }
 
@@ -374,7 +374,7 @@ class HandleObject implements Disposable {
     if (mode !== "now" && mode !== "lazy") {
       throw outOfRange("mode", '"now" or "lazy"', mode, this.purge);
     }
-    const status = symbols.hf_purge(thread, id, 0, this.#byteLength, mode === "lazy" ? 1 : 0);
+    const status = more().hf_purge(thread, id, 0, this.#byteLength, mode === "lazy" ? 1 : 0);
     if (status < Status.ok) throw callError(status, "Handle.purge", this.purge);
   }
 
@@ -389,7 +389,7 @@ class HandleObject implements Disposable {
   file(options?: { type?: string }): Blob & { readonly name?: string } {
     const id = this.#id;
     if (id <= 0) throw this.#gone("Handle.file", this.file);
-    const descriptor = symbols.hf_file(thread, id);
+    const descriptor = more().hf_file(thread, id);
     if (descriptor < Status.ok) throw callError(descriptor, "Handle.file", this.file);
     return Bun.file(`/proc/self/fd/${descriptor}`, options);
   }
@@ -468,7 +468,7 @@ class HandleObject implements Disposable {
       throw holdfastError("UNSUPPORTED", "Handle.transfer", { message }, this.transfer);
     }
     const held = this.#withdraw("Handle.transfer", this.transfer);
-    const token = symbols.hf_transfer(thread, id, held ? 1 : 0) as number;
+    const token = more().hf_transfer(thread, id, held ? 1 : 0) as number;
     if (token < 0) {
       if (held) hf_unhold(thread, id);
       throw callError(token, "Handle.transfer", this.transfer, {});

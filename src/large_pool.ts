@@ -8,7 +8,7 @@
  * for many small objects: every lease takes whole pages.
  */
 import { Fork, layouts, PoolField, Status } from "./abi.gen.ts";
-import { callError, keep, symbols, thread } from "./binding.ts";
+import { callError, keep, more, symbols, thread } from "./binding.ts";
 import { type Caller, invalidArgType } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import { count, flag, named, pagesFrom } from "./options.ts";
@@ -85,7 +85,7 @@ class LargePoolObject extends PoolOwner {
       return;
     }
     const native = nativeOptions(options, LargePoolObject);
-    const id = Number(symbols.hf_pool_create(thread, native));
+    const id = Number(more().hf_pool_create(thread, native));
     if (id < 0) throw callError(id, "new LargePool", LargePoolObject);
     super(id, false, "LargePool");
     this.#setHeadroom(options?.gcHeadroomBytes);
@@ -114,6 +114,9 @@ class LargePoolObject extends PoolOwner {
 
   /** Bytes of the regions of each class, ascending. */
   static get sizeClasses(): readonly number[] {
+    sizeClasses ??= Object.freeze(
+      Array.from({ length: classCount }, (_, index) => 2 ** (classLog2Min + index)),
+    );
     return sizeClasses;
   }
 
@@ -127,7 +130,7 @@ class LargePoolObject extends PoolOwner {
     if (options === undefined)
       throw invalidArgType("options", "an object", options, this.configure);
     const native = nativeOptions(options, this.configure, this.id);
-    const status = symbols.hf_pool_configure(thread, this.id, native);
+    const status = more().hf_pool_configure(thread, this.id, native);
     if (status < Status.ok) throw callError(status, "LargePool.configure", this.configure);
     if (options.gcHeadroomBytes !== undefined) this.#setHeadroom(options.gcHeadroomBytes);
   }
@@ -136,7 +139,7 @@ class LargePoolObject extends PoolOwner {
   stats(): LargePoolStats {
     const figures = this.poolFigures(this.stats);
     const rows = new Uint8Array(layouts.ClassStats.size * classCount);
-    symbols.hf_pool_class_stats(this.id, rows);
+    more().hf_pool_class_stats(this.id, rows);
     const classes: LargePoolClassStats[] = [];
     for (let row = 0; row < classCount; row++) {
       classes.push(readFigures(layouts.ClassStats, rows, row * layouts.ClassStats.size));
@@ -164,9 +167,7 @@ function known(id: number): LargePoolObject {
 }
 
 const sharedId = symbols.hf_pool_shared() | 0;
-const sizeClasses: readonly number[] = Object.freeze(
-  Array.from({ length: classCount }, (_, index) => 2 ** (classLog2Min + index)),
-);
+let sizeClasses: readonly number[] | undefined;
 
 type NativeOptions = Figures<typeof layouts.PoolOptions>;
 
@@ -249,7 +250,7 @@ function backgroundFigures(
 function currentBackground(pool: number | undefined): Partial<NativeOptions> {
   if (pool === undefined) return {};
   const out = new Uint8Array(layouts.PoolOptions.size);
-  if (symbols.hf_pool_options(pool, out) < Status.ok) return {};
+  if (more().hf_pool_options(pool, out) < Status.ok) return {};
   const { intervalMs, purgeBytes, lazy, scrubBytes } = readFigures(layouts.PoolOptions, out);
   return intervalMs >= 1 ? { intervalMs, purgeBytes, lazy, scrubBytes } : {};
 }

@@ -8,19 +8,52 @@
  *
  * The library is never closed: code of it runs when ArrayBuffers are collected and threads end.
  * Every failure is one `HoldfastError` that lists what was tried and what mends it.
+ *
+ * Cost: this is what an import waits for, so nothing of Node's is imported: `node:fs`, `node:os` and
+ * `node:path` take Bun 1.4.5 another 1 to 3 ms each.
  */
 import { CString, dlopen, type Library as Opened, type Pointer } from "bun:ffi";
-import { existsSync } from "node:fs";
-import { constants } from "node:os";
-import { dirname, join, resolve } from "node:path";
 import { FINGERPRINT, layouts, Status, symbols } from "./abi.gen.ts";
 import { HoldfastError, nameErrnos } from "./errors.ts";
 
+/** What nearly every program calls. The rest is linked at its first use, since each takes 6 µs. */
+const coreNames = [
+  "hf_fingerprint",
+  "hf_engine_info",
+  "hf_thread_attach",
+  "hf_thread_block",
+  "hf_shared_block",
+  "hf_alloc",
+  "hf_free",
+  "hf_wrap",
+  "hf_hold",
+  "hf_unhold",
+  "hf_unwrap",
+  "hf_park",
+  "hf_revive",
+  "hf_wrap_deallocator",
+  "hf_region_wrap",
+  "hf_region_unwrap",
+  "hf_region_deallocator",
+  "hf_region_epoch",
+  "hf_leaked",
+  "hf_describe",
+  "hf_pool_shared",
+  "hf_global_shared",
+] as const satisfies readonly (keyof typeof symbols)[];
+
+type CoreName = (typeof coreNames)[number];
+type Table = Pick<typeof symbols, CoreName>;
+type MoreTable = Omit<typeof symbols, CoreName>;
+
 /** The library's functions, callable. */
-export type Symbols = Opened<typeof symbols>["symbols"];
+export type Symbols = Opened<Table>["symbols"];
+export type MoreSymbols = Opened<MoreTable>["symbols"];
 
 export interface Library {
   symbols: Symbols;
+  /** Links the functions that are not in `symbols`. */
+  more: () => MoreSymbols;
   /** File of the engine that this process uses. */
   path: string;
 }
@@ -32,28 +65,30 @@ export const platforms = ["linux-x64", "linux-arm64", "darwin-arm64", "darwin-x6
 
 /** Opens the library of this process. Called once per realm, by the binding. */
 export function openLibrary(): Library {
-  nameErrnos(constants.errno);
+  nameErrnos(() => (require("node:os") as typeof import("node:os")).constants.errno);
   if (!Bun.semver.satisfies(Bun.version, ">=1.4.0")) {
     throw refuse(`holdfast needs Bun 1.4 or newer, this is ${Bun.version}. Run "bun upgrade"`);
   }
   const path = findLibrary();
   const opened = openVerified(path);
   const leader = leaderOf(opened, path);
-  return leader === path
-    ? { symbols: opened, path }
-    : { symbols: openVerified(leader), path: leader };
+  return {
+    symbols: leader === path ? opened : openVerified(leader),
+    more: () => openMore(leader),
+    path: leader,
+  };
 }
 
 /** The first of the three places that has a library. */
 function findLibrary(): string {
   const named = process.env.HOLDFAST_LIBRARY;
   // A program with borrowed rights does not load what its caller names.
-  if (named && process.getuid?.() === process.geteuid?.()) return resolve(named);
+  if (named && process.getuid?.() === process.geteuid?.()) return resolve(process.cwd(), named);
 
   const platform = `${process.platform}-${process.arch}`;
   const file = process.platform === "darwin" ? "libholdfast.dylib" : "libholdfast.so";
-  const built = join(import.meta.dir, "../zig-out/lib", file);
-  if (existsSync(built)) return built;
+  const built = `${parent(import.meta.dir)}/zig-out/lib/${file}`;
+  if (isFile(built)) return built;
 
   const tried = [`${built}: no such file`];
   try {
@@ -99,6 +134,25 @@ function platformPackage(platform: string): string | undefined {
   return found && resolve(import.meta.dir, found.default);
 }
 
+/** As `resolve` of node:path. */
+function resolve(folder: string, path: string): string {
+  return Bun.fileURLToPath(Bun.pathToFileURL(path.startsWith("/") ? path : `${folder}/${path}`));
+}
+
+function parent(folder: string): string {
+  return folder.slice(0, Math.max(folder.lastIndexOf("/"), 0));
+}
+
+/** Whether there is a file that is not empty. */
+function isFile(path: string): boolean {
+  return Bun.file(path).size > 0;
+}
+
+/** Whether there is a file; for errors, which may take their time. */
+function exists(path: string): boolean {
+  return (require("node:fs") as typeof import("node:fs")).existsSync(path);
+}
+
 function missingMessage(platform: string, tried: string[]): string {
   const lines = ["the native library was not found. Tried:", ...tried.map((line) => `  ${line}`)];
   const others = platforms.filter((name) => name !== platform && isInstalled(name));
@@ -107,7 +161,7 @@ function missingMessage(platform: string, tried: string[]): string {
       `The package of another platform is installed (${others.join(", ")}): node_modules was made`,
       "on another machine. Remove it and install here.",
     );
-  } else if (existsSync(join(import.meta.dir, "../build.zig"))) {
+  } else if (exists(`${parent(import.meta.dir)}/build.zig`)) {
     lines.push('This is a checkout: run "npm ci && npm run zig-build".');
   } else {
     lines.push('Run "bun add holdfast" again, without --omit=optional.');
@@ -117,10 +171,8 @@ function missingMessage(platform: string, tried: string[]): string {
 }
 
 function isInstalled(platform: string): boolean {
-  let folder = import.meta.dir;
-  while (dirname(folder) !== folder) {
-    if (existsSync(join(folder, "node_modules/@holdfast", platform, "package.json"))) return true;
-    folder = dirname(folder);
+  for (let folder = import.meta.dir; folder !== ""; folder = parent(folder)) {
+    if (exists(`${folder}/node_modules/@holdfast/${platform}/package.json`)) return true;
   }
   return false;
 }
@@ -129,13 +181,21 @@ function isInstalled(platform: string): boolean {
 function openVerified(path: string): Symbols {
   const { hf_fingerprint } = open(path, { hf_fingerprint: symbols.hf_fingerprint });
   if (hf_fingerprint() !== FINGERPRINT) throw otherVersion(path);
-  return open(path, symbols);
+  const table: Partial<Record<CoreName, unknown>> = {};
+  for (const name of coreNames) table[name] = symbols[name];
+  return open(path, table as Table);
 }
 
-function open<const Table extends typeof symbols | Pick<typeof symbols, "hf_fingerprint">>(
+function openMore(path: string): MoreSymbols {
+  const table: Partial<typeof symbols> = { ...symbols };
+  for (const name of coreNames) delete table[name];
+  return open(path, table as MoreTable);
+}
+
+function open<const T extends Partial<typeof symbols>>(
   path: string,
-  table: Table,
-): Opened<Table>["symbols"] {
+  table: T,
+): Opened<T>["symbols"] {
   try {
     return dlopen(path, table).symbols;
   } catch (error) {

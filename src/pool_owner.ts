@@ -8,7 +8,7 @@
  * Cost: none beyond the lease's. An object stays in its realm; the pool behind it serves all Workers.
  */
 import { layouts, OPTION_ZERO, Status } from "./abi.gen.ts";
-import { callError, symbols, thread } from "./binding.ts";
+import { callError, more, thread } from "./binding.ts";
 import { type Caller, holdfastError } from "./errors.ts";
 import { type Figures, readFigures } from "./figures.ts";
 import { type Handle, lease, renew } from "./handle.ts";
@@ -60,7 +60,7 @@ export abstract class PoolOwner implements Disposable {
   /** Gives back what no lease uses; answers the bytes that were resident there. */
   trim(): number {
     unpark();
-    const bytes = Number(symbols.hf_pool_trim(thread, this.id));
+    const bytes = Number(more().hf_pool_trim(thread, this.id));
     if (bytes < 0) throw callError(bytes, `${this.#name}.trim`, this.trim);
     return bytes;
   }
@@ -78,7 +78,7 @@ export abstract class PoolOwner implements Disposable {
     }
     this.closing();
     unpark();
-    const live = Number(symbols.hf_pool_close(thread, this.id, options?.force ? 1 : 0));
+    const live = Number(more().hf_pool_close(thread, this.id, options?.force ? 1 : 0));
     if (live > 0) throw holdfastError("BUSY", operation, { current: live }, this.close);
     // Closed in another realm before: what is left is to empty the views of this one.
     if (live < 0 && live !== Status.closed) throw callError(live, operation, this.close);
@@ -101,7 +101,7 @@ export abstract class PoolOwner implements Disposable {
 
   protected poolFigures(caller: Caller): PoolFigures {
     const out = new Uint8Array(layouts.PoolStats.size);
-    const status = symbols.hf_pool_stats(this.id, out);
+    const status = more().hf_pool_stats(this.id, out);
     if (status < Status.ok) throw callError(status, `${this.#name}.stats`, caller);
     const figures = readFigures(layouts.PoolStats, out);
     return { ...figures, retainedBytes: figures.mappedBytes - figures.activeBytes };

@@ -8,7 +8,7 @@
  * Workers reach the allocator by its pool; an object of this class stays in its realm.
  */
 import { layouts, Status } from "./abi.gen.ts";
-import { callError, keep, symbols, thread } from "./binding.ts";
+import { callError, keep, more, thread } from "./binding.ts";
 import { type Caller, invalidArgType, outOfRange } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import type { Handle } from "./handle.ts";
@@ -55,7 +55,7 @@ class ReclaimingAllocatorObject extends PoolOwner {
       return;
     }
     const native = nativeOptions(options, ReclaimingAllocatorObject);
-    const id = Number(symbols.hf_reclaiming_create(thread, native));
+    const id = Number(more().hf_reclaiming_create(thread, native));
     if (id < 0) throw callError(id, "new ReclaimingAllocator", ReclaimingAllocatorObject);
     super(id, false, "ReclaimingAllocator");
   }
@@ -88,7 +88,7 @@ class ReclaimingAllocatorObject extends PoolOwner {
 
   /** Gives back to the backend what is wholly free; answers its bytes, metadata among them. */
   reclaim(): number {
-    const bytes = Number(symbols.hf_reclaiming_reclaim(thread, this.id));
+    const bytes = Number(more().hf_reclaiming_reclaim(thread, this.id));
     if (bytes < 0) throw callError(bytes, "ReclaimingAllocator.reclaim", this.reclaim);
     return bytes;
   }
@@ -97,11 +97,11 @@ class ReclaimingAllocatorObject extends PoolOwner {
   stats(): ReclaimingAllocatorStats {
     const figures = this.poolFigures(this.stats);
     const out = new Uint8Array(layouts.ReclaimingStats.size);
-    const status = symbols.hf_reclaiming_stats(this.id, out);
+    const status = more().hf_reclaiming_stats(this.id, out);
     if (status < Status.ok) throw callError(status, "ReclaimingAllocator.stats", this.stats);
     const classes: ReclaimingClassStats[] = [];
     const row = new Uint8Array(layouts.ReclaimingClassStats.size);
-    while (symbols.hf_reclaiming_class_stats(this.id, classes.length, row) === Status.ok) {
+    while (more().hf_reclaiming_class_stats(this.id, classes.length, row) === Status.ok) {
       classes.push(readFigures(layouts.ReclaimingClassStats, row));
     }
     return { ...figures, ...readFigures(layouts.ReclaimingStats, out), classes };

@@ -8,7 +8,7 @@
  */
 import { Status } from "./abi.gen.ts";
 import { sweep } from "./alias.ts";
-import { keep, symbols, thread } from "./binding.ts";
+import { keep, more, thread } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { unpark } from "./parked.ts";
 import { emptyRing } from "./recent.ts";
@@ -26,7 +26,7 @@ export function recover(status: number, attempt: () => number): number {
     result = attempt();
     if (!isShortage(result)) return result;
   }
-  if (result === Status.out_of_memory && Number(symbols.hf_trim(thread)) > 0) {
+  if (result === Status.out_of_memory && Number(more().hf_trim(thread)) > 0) {
     result = attempt();
     if (!isShortage(result)) return result;
   }

@@ -12,7 +12,7 @@
  * Slabs that grow, or hold more than one piece of memory, look one array up more.
  */
 import { layouts, SLAB_WORD_CARVED, Status } from "./abi.gen.ts";
-import { callError, symbols } from "./binding.ts";
+import { callError, more } from "./binding.ts";
 import { closing } from "./closing.ts";
 import { holdfastError } from "./errors.ts";
 import { type Figures, readFigures } from "./figures.ts";
@@ -72,7 +72,6 @@ const arrays = {
 } as const;
 type ArrayName = keyof typeof arrays;
 
-const deallocator = Number(symbols.hf_slab_deallocator());
 const noWords = new Int32Array(0);
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
@@ -97,7 +96,7 @@ export class SlabMemory {
 
   constructor(id: number, placed: PlacedLayout, isOwner: boolean, operation: string) {
     const out = new Uint8Array(layouts.SlabInfo.size);
-    const status = symbols.hf_slab_info(id, out);
+    const status = more().hf_slab_info(id, out);
     if (status < Status.ok) throw callError(status, operation);
     this.id = id;
     this.info = readFigures(layouts.SlabInfo, out);
@@ -168,7 +167,7 @@ export class SlabMemory {
   #addPieces(last: number): void {
     const { segmentSlots, stride, capacityMax } = this.info;
     for (let ordinal = this.#pieces.length; ordinal <= last; ordinal++) {
-      const address = symbols.hf_slab_segment(this.id, ordinal) as number;
+      const address = more().hf_slab_segment(this.id, ordinal) as number;
       if (address < 0) throw callError(address, "SlabRemote");
       const slots = Math.min(segmentSlots, capacityMax - ordinal * segmentSlots);
       const piece = this.#wrap(address, slots * stride);
@@ -188,14 +187,15 @@ export class SlabMemory {
   }
 
   #wrap(address: number, byteLength: number): ArrayBuffer {
-    const status = symbols.hf_slab_retain(this.id);
+    const status = more().hf_slab_retain(this.id);
     if (status < Status.ok) throw callError(status, "SlabRemote.attach");
     try {
+      const deallocator = Number(more().hf_slab_deallocator());
       const buffer = wrap(address, byteLength, this.info.context, deallocator);
       this.#buffers.push(buffer);
       return buffer;
     } catch (error) {
-      symbols.hf_slab_release(this.id);
+      more().hf_slab_release(this.id);
       throw error;
     }
   }

@@ -14,7 +14,7 @@
  * fields are numbers and bytes.
  */
 import { layouts, SLAB_WORD_CREDIT, SLAB_WORD_TOP, Status } from "./abi.gen.ts";
-import { callError, symbols, thread } from "./binding.ts";
+import { callError, more, thread } from "./binding.ts";
 import { type Caller, holdfastError, invalidArgType, outOfRange } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import { type BytesKind, type Layout, placeBytes, placeLayout } from "./layout.ts";
@@ -78,7 +78,6 @@ const capacityLimit = 2 ** 24 - 9;
 const waitPieceMs = 20;
 /** Words from here on are of a slot's last generation. */
 const lastLive = (2 ** 29 - 1) * 4 + 1;
-const { hf_slab_alloc, hf_slab_free } = symbols;
 
 export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   /** Accessors of each field; of a slab made with `slotBytes` the one field `bytes`. */
@@ -106,7 +105,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     try {
       this.#memory = new SlabMemory(id, placed, true, "new SlabOwner");
     } catch (error) {
-      symbols.hf_slab_close(thread, id);
+      more().hf_slab_close(thread, id);
       throw error;
     }
     this.#id = id;
@@ -120,7 +119,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     this.#mask = this.#unit - 1;
     this.usableSize = info.stride;
     this.fields = this.#memory.fields();
-    this.#waiters = new Waiters(() => hf_slab_alloc(thread, id) as number);
+    this.#waiters = new Waiters(() => more().hf_slab_alloc(thread, id) as number);
   }
 
   /** Takes over a slab from another Worker. Of all adopters of a token one succeeds. */
@@ -128,7 +127,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     if (typeof token !== "object" || token === null || typeof token.slabOwner !== "number") {
       throw invalidArgType("token", "an OwnerToken from transfer()", token, SlabOwner.adopt);
     }
-    const id = symbols.hf_slab_adopt(thread, token.slabOwner) as number;
+    const id = more().hf_slab_adopt(thread, token.slabOwner) as number;
     if (id < 0) {
       const message = "the token was adopted before, or the slab was reclaimed";
       throw callError(id, "SlabOwner.adopt", SlabOwner.adopt, { message });
@@ -178,7 +177,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     this.#check("SlabOwner.allocAsync", this.allocAsync);
     this.#waiters.serve();
     if (this.#waiters.length === 0) {
-      const slot = hf_slab_alloc(thread, this.#id) as number;
+      const slot = more().hf_slab_alloc(thread, this.#id) as number;
       if (slot > 0) return Promise.resolve(slot);
     }
     const waiting = this.#waiters.join(options);
@@ -203,11 +202,12 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     const end = performance.now() + timeoutMs;
     while (true) {
       this.#waiters.serve();
-      const slot = this.#waiters.length === 0 ? (hf_slab_alloc(thread, this.#id) as number) : 0;
+      const slot =
+        this.#waiters.length === 0 ? (more().hf_slab_alloc(thread, this.#id) as number) : 0;
       if (slot > 0) return slot;
       const left = end - performance.now();
       if (left <= 0) throw timedOut(timeoutMs, "SlabOwner.waitAlloc");
-      symbols.hf_slab_wait(thread, this.#id, Math.ceil(Math.min(left, waitPieceMs)));
+      more().hf_slab_wait(thread, this.#id, Math.ceil(Math.min(left, waitPieceMs)));
     }
   }
 
@@ -219,7 +219,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
 
   /** Takes in everything that others have freed; answers how many slots. */
   drain(): number {
-    const count = symbols.hf_slab_drain(thread, this.#id) as number;
+    const count = more().hf_slab_drain(thread, this.#id) as number;
     if (count < 0) throw this.#gone("SlabOwner.drain", this.drain);
     this.#serve();
     return count;
@@ -227,7 +227,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
 
   /** Gives the slab to whoever adopts the token first. This object is closed; remotes go on. */
   transfer(): OwnerToken<L> {
-    const token = symbols.hf_slab_transfer(thread, this.#id) as number;
+    const token = more().hf_slab_transfer(thread, this.#id) as number;
     if (token < 0) throw this.#gone("SlabOwner.transfer", this.transfer);
     this.#letGo();
     return { slabOwner: token, layout: this.#layout as L | number };
@@ -240,7 +240,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
 
   /** Says who holds a slot: the `holder` of a remote. Only with `leases: true`. */
   lend(slot: Slot, holder: number): void {
-    const status = symbols.hf_slab_hold(thread, this.#id, slot, holder);
+    const status = more().hf_slab_hold(thread, this.#id, slot, holder);
     if (status === Status.unsupported)
       throw callError(status, "SlabOwner.lend", this.lend, noLeases);
     if (status < Status.ok) throw this.#memory.stale(slot, "SlabOwner.lend");
@@ -251,7 +251,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
     const slots: Slot[] = [];
     let from = 0;
     while (true) {
-      const slot = symbols.hf_slab_held(thread, this.#id, from, holder) as number;
+      const slot = more().hf_slab_held(thread, this.#id, from, holder) as number;
       if (slot === 0) return slots;
       if (slot < 0) throw callError(slot, "SlabOwner.held", this.held, noLeases);
       slots.push(slot);
@@ -299,7 +299,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   stats(): SlabStats {
     const out = new Uint8Array(layouts.SlabStats.size);
     this.#check("SlabOwner.stats", this.stats);
-    const status = symbols.hf_slab_stats(this.#id, out);
+    const status = more().hf_slab_stats(this.#id, out);
     if (status < Status.ok) throw this.#gone("SlabOwner.stats", this.stats);
     const figures = readFigures(layouts.SlabStats, out);
     return { ...figures, adaptive: figures.adaptive === 1, closed: figures.closed === 1 };
@@ -308,7 +308,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   /** Refuses further frees and takes in those that wait; the memory goes with the last remote. */
   close(): void {
     if (this.#id === 0) return;
-    symbols.hf_slab_close(thread, this.#id);
+    more().hf_slab_close(thread, this.#id);
     this.#letGo();
   }
 
@@ -319,7 +319,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   #allocSlow(): Slot {
     if (this.#waiters.length > 0) this.#serve();
     const slot =
-      this.#waiters.length > 0 ? Status.limit : (hf_slab_alloc(thread, this.#id) as number);
+      this.#waiters.length > 0 ? Status.limit : (more().hf_slab_alloc(thread, this.#id) as number);
     if (slot > 0) return slot;
     if (slot !== Status.limit) throw this.#gone("SlabOwner.alloc", this.alloc);
     const { capacityMax } = this.#memory.info;
@@ -328,7 +328,7 @@ export class SlabOwner<L extends Layout = PlainLayout> implements Disposable {
   }
 
   #freeSlow(slot: Slot): void {
-    const status = hf_slab_free(thread, this.#id, slot);
+    const status = more().hf_slab_free(thread, this.#id, slot);
     if (status === Status.ok) {
       if (this.#waiters.length > 0) this.#serve();
       return;
@@ -406,7 +406,7 @@ function create(options: SlabOwnerOptions, caller: Caller): KnownSlab {
     pool: backend === undefined ? 0 : (Object.values(backend.share())[0] as number),
     leases: leases ? 1 : 0,
   });
-  const id = symbols.hf_slab_create(thread, native) as number;
+  const id = more().hf_slab_create(thread, native) as number;
   if (id < 0) throw callError(id, "new SlabOwner", caller);
   return new KnownSlab(id | 0, layout ?? (slotBytes as number));
 }

@@ -12,7 +12,7 @@
  * Not for allocating: a remote that wants slots asks the owner for them.
  */
 import { Status } from "./abi.gen.ts";
-import { callError, symbols, thread } from "./binding.ts";
+import { callError, more, thread } from "./binding.ts";
 import { holdfastError, invalidArgType } from "./errors.ts";
 import { type Layout, placeBytes, placeLayout } from "./layout.ts";
 import { type Fields, SlabMemory, type Slot } from "./slab_memory.ts";
@@ -23,7 +23,6 @@ export interface SlabRemoteToken<L extends Layout = Layout> {
   readonly layout: L | number;
 }
 
-const { hf_slab_free_remote } = symbols;
 /** How long `free` rests between two tries on a full queue, in milliseconds. */
 const restMsMax = 4;
 const nothing = new Int32Array(new SharedArrayBuffer(4));
@@ -44,12 +43,12 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
         ? placeBytes(layout, SlabRemote.attach)
         : placeLayout(layout, SlabRemote.attach);
     // Held over the making of the ArrayBuffers, which hold it then.
-    const status = symbols.hf_slab_retain(slab);
+    const status = more().hf_slab_retain(slab);
     if (status < Status.ok) throw callError(status, operation, SlabRemote.attach, gone);
     try {
       this.#memory = new SlabMemory(slab, placed, false, operation);
     } finally {
-      symbols.hf_slab_release(slab);
+      more().hf_slab_release(slab);
     }
     this.#id = slab;
     this.token = token;
@@ -67,7 +66,7 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
 
   /** Number that names this thread where the owner says who holds a slot. */
   get holder(): number {
-    return symbols.hf_slab_holder(thread);
+    return more().hf_slab_holder(thread);
   }
 
   /** Whether the slot is in use. */
@@ -80,7 +79,7 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
    * gone, and the slot with it. A slot that is not in use is DOUBLE_FREE or FOREIGN.
    */
   tryFree(slot: Slot): boolean {
-    const status = hf_slab_free_remote(thread, this.#id, slot);
+    const status = more().hf_slab_free_remote(thread, this.#id, slot);
     return status === Status.ok ? true : this.#refused(status, slot, "SlabRemote.tryFree");
   }
 
@@ -88,7 +87,7 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
   free(slot: Slot): boolean {
     let rest = 0;
     while (true) {
-      const status = hf_slab_free_remote(thread, this.#id, slot);
+      const status = more().hf_slab_free_remote(thread, this.#id, slot);
       if (status === Status.ok) return true;
       if (status !== Status.busy) return this.#refused(status, slot, "SlabRemote.free");
       // In native code nothing waits, so that the end of a Worker is not held up.
@@ -103,7 +102,7 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
       throw invalidArgType("slots", "a Float64Array", slots, this.freeMany);
     }
     const most = Math.min(count, slots.length);
-    return most <= 0 ? 0 : symbols.hf_slab_free_many(thread, this.#id, slots as never, most);
+    return most <= 0 ? 0 : more().hf_slab_free_many(thread, this.#id, slots as never, most);
   }
 
   /**
@@ -111,7 +110,7 @@ export class SlabRemote<L extends Layout = Layout> implements Disposable {
    * made with `leases: true`.
    */
   hold(slot: Slot): void {
-    const status = symbols.hf_slab_hold(thread, this.#id, slot, 0);
+    const status = more().hf_slab_hold(thread, this.#id, slot, 0);
     if (status < Status.ok) throw this.#memory.stale(slot, "SlabRemote.hold");
   }
 

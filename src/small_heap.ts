@@ -8,7 +8,7 @@
  * for speed with many threads, which is what GlobalAllocator is for.
  */
 import { layouts, Status } from "./abi.gen.ts";
-import { callError, keep, symbols, thread } from "./binding.ts";
+import { callError, keep, more, thread } from "./binding.ts";
 import { type Caller, invalidArgType } from "./errors.ts";
 import { type Figures, readFigures, writeFigures } from "./figures.ts";
 import type { Handle } from "./handle.ts";
@@ -35,7 +35,7 @@ class SmallHeapObject extends PoolOwner {
       super((options as unknown as Known).id, false, "SmallHeap");
       return;
     }
-    const id = Number(symbols.hf_small_create(thread, nativeOptions(options, SmallHeapObject)));
+    const id = Number(more().hf_small_create(thread, nativeOptions(options, SmallHeapObject)));
     if (id < 0) throw callError(id, "new SmallHeap", SmallHeapObject);
     super(id, false, "SmallHeap");
   }
@@ -85,7 +85,7 @@ class SmallHeapObject extends PoolOwner {
 
   /** From now on `tripHighWater` is the most in use after this call. */
   resetTrip(): void {
-    const status = symbols.hf_small_reset_trip(this.id);
+    const status = more().hf_small_reset_trip(this.id);
     if (status < Status.ok) throw callError(status, "SmallHeap.resetTrip", this.resetTrip);
   }
 
@@ -100,7 +100,7 @@ class SmallHeapObject extends PoolOwner {
 
   #figures(inUse: number, caller: Caller): Figures<typeof layouts.SmallStats> {
     const out = new Uint8Array(layouts.SmallStats.size);
-    const status = symbols.hf_small_stats(this.id, out);
+    const status = more().hf_small_stats(this.id, out);
     if (status < Status.ok) throw callError(status, "SmallHeap.stats", caller);
     return { ...readFigures(layouts.SmallStats, out), inUse };
   }

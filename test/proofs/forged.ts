@@ -7,7 +7,7 @@
 import type { ProofOptions } from "../../scripts/proofs.ts";
 import { run as runCommand, zigPath } from "../../scripts/toolchain.ts";
 import { layouts } from "../../src/abi.gen.ts";
-import { binding } from "../../src/binding.ts";
+import { binding, more } from "../../src/binding.ts";
 import { readFigures } from "../../src/figures.ts";
 import type { ForgeOrder, ForgeReport } from "../fixtures/forger.ts";
 import { seedOfRun } from "../fixtures/waiting.ts";
@@ -37,7 +37,8 @@ export async function run({ size, log }: ProofOptions): Promise<void> {
 }
 
 async function forge(seed: number, count: number, log: (line: string) => void): Promise<void> {
-  const { symbols, thread, block } = binding;
+  const { thread, block } = binding;
+  const symbols = { ...binding.symbols, ...more() };
   const pools: [number, number] = [makePool(), makePool()];
   const before = figures(pools);
   const live: number[] = [];
@@ -92,8 +93,7 @@ async function forge(seed: number, count: number, log: (line: string) => void): 
 }
 
 function makePool(): number {
-  const { symbols, thread } = binding;
-  return Number(symbols.hf_pool_create(thread, new Uint8Array(layouts.PoolOptions.size)));
+  return Number(more().hf_pool_create(binding.thread, new Uint8Array(layouts.PoolOptions.size)));
 }
 
 /** Live and closing leases and allocated bytes of the pools, as a line. */
@@ -101,7 +101,7 @@ function figures(pools: number[]): string {
   return pools
     .map((pool) => {
       const out = new Uint8Array(layouts.PoolStats.size);
-      binding.symbols.hf_pool_stats(pool, out);
+      more().hf_pool_stats(pool, out);
       const { liveHandles, closingHandles, allocatedBytes } = readFigures(layouts.PoolStats, out);
       return `${liveHandles} live, ${closingHandles} closing, ${allocatedBytes} bytes`;
     })
