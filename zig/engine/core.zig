@@ -621,13 +621,23 @@ pub fn Engine(comptime Os: type) type {
                 region.become(.held);
                 result.address = region.address;
             } else {
-                const run = try Pool.Runs.alloc(pool, thread, request, failure);
+                const run = keptRun(pool, thread, request) orelse try Pool.Runs.alloc(pool, thread, request, failure);
                 result.region = run.region;
                 result.page = run.page;
                 result.pages = run.pages;
                 result.address = Pool.Runs.addressOf(pool, run);
             }
             return result;
+        }
+
+        /// What the thread freed last and kept for the warm way, for requests that the warm way would
+        /// take if it were open: before the process-wide barrier is set up, or where there is none.
+        fn keptRun(pool: *Pool, thread: u32, request: heap.Request) ?heap.Run {
+            if (!pool.options.enabled or request.kind != null or request.lock != .none) return null;
+            if (request.zero or request.prefault or request.alignment != 0) return null;
+            const cache = pool.cacheIfAny(thread) orelse return null;
+            const run = Pool.Runs.takeWarm(cache, request.bytes, request.alias);
+            return if (run.region == none) null else run;
         }
 
         fn requestFrom(size: usize, options: u32) ?heap.Request {
