@@ -3,9 +3,10 @@
  * `holdfast-<os>-<cpu>-<version>.tgz` for each platform of the table in build.zig.
  * `-- --only=<platform>` cross-compiles and packs one platform beside the main package.
  *
- * The main package has the TypeScript sources, for Bun, and declarations, for everyone's compiler:
- * a source would be checked by the user's own options. A platform package has the library and a
- * module that names it by a literal import, which is what lets a bundler carry it along.
+ * The main package has the sources bundled for Bun (`dist/`: one file to read and parse instead of
+ * thirty, with maps to the sources, which are there too), and declarations, for everyone's compiler: a
+ * source would be checked by the user's own options. A platform package has the library and a module
+ * that names it by a literal import, which is what lets a bundler carry it along.
  *
  * Packed twice, every file is the same byte for byte: what goes in is written anew with fixed modes
  * into zig-out/npm/stage/, and `bun pm pack` sorts and sets one time for all.
@@ -22,7 +23,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { root, run, zigPath } from "./toolchain.ts";
 
 /** One row of the table in build.zig, as `zig build cross` writes it. */
@@ -89,18 +90,37 @@ export async function pack(options: PackOptions = {}): Promise<Packed> {
   return { files, version: manifest.version };
 }
 
+/**
+ * What an installation has for a program that runs, in `node_modules` of `folder`: the main package
+ * and, with a library that was built before, this machine's. For the benchmark: nothing is compiled.
+ */
+export async function stageInstalled(folder: string, library: string): Promise<void> {
+  const manifest: Manifest = readJson(join(root, "package.json"));
+  const { platform: os, arch: cpu } = process;
+  const platform: Platform = { name: `${os}-${cpu}`, os, cpu, library: basename(library) };
+  const packages = join(folder, "node_modules");
+  await stageMain(join(packages, "holdfast"), manifest, [platform], { declarations: false });
+  stagePlatform(join(packages, "@holdfast", platform.name), manifest, platform, library);
+}
+
 // ---------------------------------------------------------------------------------------------
 // The main package
 
-async function stageMain(folder: string, manifest: Manifest, table: Platform[]): Promise<void> {
+async function stageMain(
+  folder: string,
+  manifest: Manifest,
+  table: Platform[],
+  { declarations = true } = {},
+): Promise<void> {
   mkdirSync(folder, { recursive: true });
   for (const entry of manifest.files) copyEntry(entry, folder);
   nameExports(folder);
-  await writeDeclarations(folder);
-
+  if (declarations) await writeDeclarations(folder);
   await buildForBrowsers(folder, manifest);
+  await buildForBun(folder, manifest);
 
-  const packed: Manifest = { ...manifest, files: [...manifest.files, "types", "browser"] };
+  const packed: Manifest = { ...manifest, files: [...manifest.files, "types", "browser", "dist"] };
+  packed.sideEffects = ["./dist/*.js", "./src/unsupported.js"];
   for (const field of ownFields) delete packed[field];
   packed.exports = Object.fromEntries(
     Object.entries(manifest.exports).map(([name, target]) => [name, packedTarget(target)]),
@@ -133,13 +153,14 @@ function nameExports(folder: string): void {
 const sourceName = /^\.\/src\/(.*)\.ts$/;
 
 /**
- * In a checkout everybody reads the sources; in the package only Bun does, the compiler reads
- * declarations and other runtimes, where they are served at all, a bundle.
+ * In a checkout everybody reads the sources; in the package Bun reads a bundle of them, the compiler
+ * reads declarations, and other runtimes, where they are served at all, a bundle of their own.
  */
 function packedTarget(target: Conditions | string): Conditions | string {
   if (typeof target === "string") return target;
   const packed = { ...target };
   if (target.types) packed.types = target.types.replace(sourceName, "./types/$1.d.ts");
+  if (target.bun) packed.bun = target.bun.replace(sourceName, "./dist/$1.js");
   if (target.default) packed.default = target.default.replace(sourceName, "./browser/$1.js");
   return packed;
 }
@@ -157,6 +178,54 @@ async function buildForBrowsers(folder: string, manifest: Manifest): Promise<voi
       outdir,
       ...options,
     });
+  }
+}
+
+/** What `holdfast` and `holdfast/wasm` both have, and must have once: their classes are the same. */
+const shared = ["errors.ts", "view.ts", "wasm_heap.ts"];
+
+/**
+ * What `bun` names as a source, in one file each, beside one for what they share. Not by the bundler's
+ * own splitting, which would put each constant of abi.gen.ts among the shared and import it by name.
+ * Names stay readable in stacks by the maps, which Bun looks at only when there is an error.
+ */
+async function buildForBun(folder: string, manifest: Manifest): Promise<void> {
+  const outdir = join(folder, "dist");
+  const build = async (entry: string, plugins: Bun.BunPlugin[]) => {
+    await Bun.build({
+      entrypoints: [entry],
+      outdir,
+      plugins,
+      target: "bun",
+      format: "esm",
+      minify: { whitespace: true, syntax: true },
+      sourcemap: "linked",
+      external: ["@holdfast/*"],
+    });
+  };
+  const all = join(folder, "src/shared.ts");
+  writeFileSync(all, shared.map((name) => `export * from "./${name}";\n`).join(""));
+  await build(all, []);
+  rmSync(all);
+  const once: Bun.BunPlugin = {
+    name: "shared",
+    setup: ({ onResolve }) => {
+      const sources = new RegExp(`^\\./(${shared.join("|").replaceAll(".", "\\.")})$`);
+      onResolve({ filter: sources }, () => ({ path: "./shared.js", external: true }));
+    },
+  };
+  for (const target of Object.values(manifest.exports)) {
+    const source = typeof target === "string" ? undefined : target.bun;
+    if (source && sourceName.test(source)) await build(join(folder, source), [once]);
+  }
+  // The sources are in the package, so the maps need not have them once more; and the id that Bun gives
+  // a file depends on the folder in which it was made.
+  for (const name of readdirSync(outdir)) {
+    const path = join(outdir, name);
+    const text = readFileSync(path, "utf8").replace(/^\/\/# debugId=.*\n/m, "");
+    const leave = (key: string, value: unknown) =>
+      key === "sourcesContent" || key === "debugId" ? undefined : value;
+    writeFileSync(path, name.endsWith(".map") ? JSON.stringify(JSON.parse(text, leave)) : text);
   }
 }
 

@@ -32,6 +32,32 @@ test("the packed manifest has what users need and nothing of the checkout", asyn
   expect(manifest.exports["./package.json"]).toBe("./package.json");
 });
 
+test("Bun reads one bundle and what it shares with holdfast/wasm; its map leads to the sources", async () => {
+  const folder = await unpacked();
+  const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  expect(manifest.exports["."].bun).toBe("./dist/index.js");
+  expect(manifest.exports["./wasm"].bun).toBe("./dist/wasm.js");
+  const files = readdirSync(join(folder, "dist")).filter((name) => name.endsWith(".js"));
+  expect(files.sort()).toEqual(["index.js", "shared.js", "wasm.js"]);
+  for (const name of files) {
+    const map = JSON.parse(readFileSync(join(folder, "dist", `${name}.map`), "utf8"));
+    expect(map.sourcesContent).toBeUndefined();
+    for (const source of map.sources) {
+      const path = join(folder, "dist", source);
+      expect(path === join(folder, "src/shared.ts") || statSync(path).isFile()).toBe(true);
+    }
+  }
+});
+
+test("holdfast and holdfast/wasm have the same classes", async () => {
+  const program = `import * as all from "holdfast";
+    import * as wasm from "holdfast/wasm";
+    const names = ["HoldfastError", "WasmHandle", "WasmHeap"];
+    console.log(JSON.stringify(names.filter((name) => all[name] === wasm[name])));`;
+  const project = await workshop.project({ "program.ts": program });
+  expect(await project.answer<string[]>([process.execPath, "program.ts"])).toHaveLength(3);
+});
+
 test("a platform's package names its library, its system and its processor", async () => {
   const { version } = await workshop.packed();
   const folder = join(workshop.folder, "npm/stage", platform);

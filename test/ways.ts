@@ -2,8 +2,9 @@
  * The ways of running a program that uses the installed package, each as one function that throws
  * if it does not work. The proof `ways` runs them all.
  */
-import { renameSync } from "node:fs";
+import { readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
+import { VERSION } from "../src/version.ts";
 import { type Project, platform, type Workshop } from "./installed.ts";
 
 interface Answer {
@@ -213,9 +214,9 @@ export const ways: Record<string, (workshop: Workshop) => Promise<void>> = {
     expect(live === 1 && there.found === 9, "the copies do not share their leases");
 
     // Of another version: refused, and both are named.
-    project.write({
-      "two/node_modules/holdfast/src/version.ts": 'export const VERSION = "0.0.9";\n',
-    });
+    const bundle = "two/node_modules/holdfast/dist/index.js";
+    const text = readFileSync(join(project.folder, bundle), "utf8");
+    project.write({ [bundle]: text.replace(`VERSION="${VERSION}"`, 'VERSION="0.0.9"') });
     const refused = await project.run(command);
     expect(refused.status !== 0, "a copy of another version was let in");
     for (const part of ["ERR_HOLDFAST_ABI_MISMATCH", "0.0.9", join(project.folder, "one")]) {
