@@ -3,9 +3,9 @@
  * `holdfast-<os>-<cpu>-<version>.tgz` for each platform of the table in build.zig.
  * `-- --only=<platform>` cross-compiles and packs one platform beside the main package.
  *
- * The main package has the sources bundled for Bun (`dist/`: one file to read and parse instead of
- * thirty, with maps to the sources, which are there too), and declarations, for everyone's compiler: a
- * source would be checked by the user's own options. A platform package has the library and a module
+ * The main package has the sources bundled for Bun (`dist/`: three files to read instead of thirty to
+ * compile, with maps that name the sources' lines), and declarations, for everyone's compiler: a source
+ * would be checked by the user's own options. A platform package has the library and a module
  * that names it by a literal import, which is what lets a bundler carry it along.
  *
  * Packed twice, every file is the same byte for byte: what goes in is written anew with fixed modes
@@ -118,6 +118,9 @@ async function stageMain(
   if (declarations) await writeDeclarations(folder);
   await buildForBrowsers(folder, manifest);
   await buildForBun(folder, manifest);
+  for (const name of readdirSync(join(folder, "src"))) {
+    if (name.endsWith(".ts")) rmSync(join(folder, "src", name));
+  }
 
   const packed: Manifest = { ...manifest, files: [...manifest.files, "types", "browser", "dist"] };
   packed.sideEffects = ["./dist/*.js", "./src/unsupported.js"];
@@ -184,6 +187,9 @@ async function buildForBrowsers(folder: string, manifest: Manifest): Promise<voi
 /** What `holdfast` and `holdfast/wasm` both have, and must have once: their classes are the same. */
 const shared = ["errors.ts", "view.ts", "wasm_heap.ts"];
 
+/** Stays a file of its own, not marked as bundled: what it requires, a user's bundler must see. */
+const unbundled = "platform.ts";
+
 /**
  * What `bun` names as a source, in one file each, beside one for what they share. Not by the bundler's
  * own splitting, which would put each constant of abi.gen.ts among the shared and import it by name.
@@ -207,24 +213,34 @@ async function buildForBun(folder: string, manifest: Manifest): Promise<void> {
   writeFileSync(all, shared.map((name) => `export * from "./${name}";\n`).join(""));
   await build(all, []);
   rmSync(all);
+  const plain = readFileSync(join(folder, "src", unbundled), "utf8");
+  writeFileSync(
+    join(outdir, unbundled.replace(/ts$/, "js")),
+    new Bun.Transpiler({ loader: "ts" }).transformSync(plain),
+  );
   const once: Bun.BunPlugin = {
     name: "shared",
     setup: ({ onResolve }) => {
       const sources = new RegExp(`^\\./(${shared.join("|").replaceAll(".", "\\.")})$`);
       onResolve({ filter: sources }, () => ({ path: "./shared.js", external: true }));
+      const path = `./${unbundled.replace(/ts$/, "js")}`;
+      onResolve({ filter: /^\.\/platform\.ts$/ }, () => ({ path, external: true }));
     },
   };
   for (const target of Object.values(manifest.exports)) {
     const source = typeof target === "string" ? undefined : target.bun;
     if (source && sourceName.test(source)) await build(join(folder, source), [once]);
   }
-  // The sources are in the package, so the maps need not have them once more; and the id that Bun gives
-  // a file depends on the folder in which it was made.
+  // Names and lines are enough for a stack; the sources would double the package. And the id that Bun
+  // gives a file depends on the folder in which it was made.
   for (const name of readdirSync(outdir)) {
     const path = join(outdir, name);
     const text = readFileSync(path, "utf8").replace(/^\/\/# debugId=.*\n/m, "");
-    const leave = (key: string, value: unknown) =>
-      key === "sourcesContent" || key === "debugId" ? undefined : value;
+    const leave = (key: string, value: unknown) => {
+      if (key === "debugId") return undefined;
+      // Bun wants the list.
+      return key === "sourcesContent" ? (value as unknown[]).map(() => null) : value;
+    };
     writeFileSync(path, name.endsWith(".map") ? JSON.stringify(JSON.parse(text, leave)) : text);
   }
 }

@@ -15,6 +15,7 @@
 import { CString, dlopen, type Library as Opened, type Pointer } from "bun:ffi";
 import { FINGERPRINT, layouts, Status, symbols } from "./abi.gen.ts";
 import { HoldfastError, nameErrnos } from "./errors.ts";
+import { packagedLibrary } from "./platform.ts";
 
 /** What nearly every program calls. The rest is linked at its first use, since each takes 6 µs. */
 const coreNames = [
@@ -90,48 +91,18 @@ function findLibrary(): string {
   const built = `${parent(import.meta.dir)}/zig-out/lib/${file}`;
   if (isFile(built)) return built;
 
+  if (!(platforms as readonly string[]).includes(platform)) {
+    throw refuse(`there is no holdfast for ${platform}; it is built for ${platforms.join(", ")}`);
+  }
   const tried = [`${built}: no such file`];
   try {
-    const packaged = platformPackage(platform);
-    if (packaged) return packaged;
+    const packaged = packagedLibrary(platform);
+    // In a bundle the file lies beside the bundle and its path is relative.
+    if (packaged) return resolve(import.meta.dir, packaged);
   } catch (error) {
     tried.push(`@holdfast/${platform}: ${firstLine(error)}`);
   }
   throw refuse(missingMessage(platform, tried));
-}
-
-/**
- * The library in the package of this platform. Each name is a literal, so that a bundler follows
- * it and `bun build --compile` embeds the file; the `try` around the call is what lets a bundler
- * pass over the packages of other platforms, which are not installed.
- */
-function platformPackage(platform: string): string | undefined {
-  let found: { default: string } | undefined;
-  try {
-    switch (platform) {
-      case "linux-x64":
-        found = require("@holdfast/linux-x64");
-        break;
-      case "linux-arm64":
-        found = require("@holdfast/linux-arm64");
-        break;
-      case "darwin-arm64":
-        found = require("@holdfast/darwin-arm64");
-        break;
-      case "darwin-x64":
-        found = require("@holdfast/darwin-x64");
-        break;
-      default:
-        throw refuse(
-          `there is no holdfast for ${platform}; it is built for ${platforms.join(", ")}`,
-        );
-    }
-  } catch (error) {
-    if (error instanceof HoldfastError) throw error;
-    throw new Error(firstLine(error));
-  }
-  // In a bundle the file lies beside the bundle and its path is relative.
-  return found && resolve(import.meta.dir, found.default);
 }
 
 /** As `resolve` of node:path. */

@@ -136,6 +136,7 @@ const order = [
   "abi.gen.ts",
   "errors.ts",
   "version.ts",
+  "platform.ts",
   "library.ts",
   "options.ts",
   "figures.ts",
