@@ -50,10 +50,21 @@ const paths: Record<InstructionRow, readonly Path[]> = {
     { work: "general: pair, 16 KiB", face: "holdfast_direct", load: "pairs", bytes: 16 << 10 },
   ],
   I3: [
-    { work: "reclaiming: pair, 64 B", face: "holdfast_reclaiming", load: "pairs", bytes: 64 },
+    {
+      work: "reclaiming: pair, 64 B",
+      face: "holdfast_reclaiming_direct",
+      load: "pairs",
+      bytes: 64,
+    },
+    {
+      work: "reclaiming, by numbers: pair, 64 B",
+      face: "holdfast_reclaiming",
+      load: "pairs",
+      bytes: 64,
+    },
     {
       work: "reclaiming: 1,000 live of 64 B, random replaced",
-      face: "holdfast_reclaiming",
+      face: "holdfast_reclaiming_direct",
       load: "replace",
       bytes: 64,
       extra: "1000 2 0",

@@ -280,7 +280,7 @@ function geometricMean(values: readonly number[]): number {
 /** N7: the reclaiming allocator against its original and glibc. */
 async function reclaimingRow(options: Options): Promise<Comparison[]> {
   const { pair, few, many, manyGlibc, growth, twoThreads: two } = targets.N7;
-  const face: Face = "holdfast_reclaiming";
+  const face: Face = "holdfast_reclaiming_direct";
   const pairs: Work = { name: "pair, 64 B", load: "pairs", bytes: 64 };
   const fewWork = ring(64, 4096, "random", false);
   const manyWork = ring(64, options.smoke ? 8192 : 262_144, "random", false);
@@ -314,7 +314,7 @@ async function reclaimingRow(options: Options): Promise<Comparison[]> {
 
 /** N8: what giving memory back costs, after 10,000 frees and with nothing to do. */
 async function reclaimRow(options: Options): Promise<Comparison[]> {
-  const face: Face = "holdfast_reclaiming";
+  const face: Face = "holdfast_reclaiming_direct";
   const after: Work = {
     name: "reclaim() after 10,000 of 64 B freed",
     load: "reclaim",

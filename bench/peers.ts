@@ -10,7 +10,7 @@ import { median, shuffled } from "./comparison.ts";
 
 export type Face =
   | "holdfast"
-  | `holdfast_${"numbers" | "global" | "direct" | "linked" | "reclaiming" | "slab" | "lease"}`;
+  | `holdfast_${"numbers" | "global" | "direct" | "linked" | "reclaiming" | "reclaiming_direct" | "slab" | "lease"}`;
 /** Allocators that need no compiler of another language. */
 export const readyPeers = ["glibc", "smp", "jemalloc", "tcmalloc"] as const;
 export type PeerName = Face | (typeof readyPeers)[number] | RegistryPeer;
@@ -50,6 +50,7 @@ export function findPeer(name: PeerName): Source {
     case "holdfast_direct":
     case "holdfast_linked":
     case "holdfast_reclaiming":
+    case "holdfast_reclaiming_direct":
     case "holdfast_slab":
     case "holdfast_lease":
       return { name, path: ensureLibrary() };

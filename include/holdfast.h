@@ -1051,6 +1051,15 @@ hf_status_t hf_reclaiming_free(uint32_t thread, uint32_t pool, void *address);
 /* As `global_realloc`. */
 void *hf_reclaiming_realloc(uint32_t thread, uint32_t pool, void *address, size_t bytes, size_t alignment);
 
+/* As `global_direct`, for the two calls below. */
+void *hf_reclaiming_direct(uint32_t thread, uint32_t pool);
+
+/* As `global_take`. */
+void *hf_reclaiming_take(void *direct, size_t bytes);
+
+/* As `global_give`. */
+hf_status_t hf_reclaiming_give(void *direct, void *address);
+
 /* Gives to the backend every batch that is wholly free, and the metadata of it, while others work.
  * Answers the bytes, or a Status: CLOSED, FORKED. */
 double hf_reclaiming_reclaim(uint32_t thread, uint32_t pool);

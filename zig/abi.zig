@@ -495,17 +495,34 @@ pub fn reclaiming_create(thread: u32, options: *const ReclaimingOptions) callcon
 
 /// As `global_alloc`.
 pub fn reclaiming_alloc(thread: u32, pool: u32, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
-    return engine.instance.objectAlloc(.reclaiming, thread, pool, bytes, alignment);
+    if (alignment == 0) if (engine.reclaiming_direct.known(thread, pool)) |direct| return @call(.never_inline, reclaiming_take, .{ direct, bytes });
+    return engine.instance.objectAllocSlow(.reclaiming, thread, pool, bytes, alignment);
 }
 
 /// As `global_free`.
 pub fn reclaiming_free(thread: u32, pool: u32, address: ?*anyopaque) callconv(.c) Status {
-    return engine.instance.objectFree(.reclaiming, thread, pool, address);
+    if (engine.reclaiming_direct.known(thread, pool)) |direct| return @call(.never_inline, reclaiming_give, .{ direct, address });
+    return engine.instance.objectFreeSlow(.reclaiming, thread, pool, address);
 }
 
 /// As `global_realloc`.
 pub fn reclaiming_realloc(thread: u32, pool: u32, address: ?*anyopaque, bytes: usize, alignment: usize) callconv(.c) ?*anyopaque {
     return engine.instance.objectRealloc(.reclaiming, thread, pool, address, bytes, alignment);
+}
+
+/// As `global_direct`, for the two calls below.
+pub fn reclaiming_direct(thread: u32, pool: u32) callconv(.c) ?*anyopaque {
+    return engine.reclaiming_direct.of(thread, pool);
+}
+
+/// As `global_take`.
+pub fn reclaiming_take(direct: ?*anyopaque, bytes: usize) callconv(.c) ?*anyopaque {
+    return engine.reclaiming_direct.take(direct, bytes);
+}
+
+/// As `global_give`.
+pub fn reclaiming_give(direct: ?*anyopaque, address: ?*anyopaque) callconv(.c) Status {
+    return engine.reclaiming_direct.give(direct, address);
 }
 
 /// Gives to the backend every batch that is wholly free, and the metadata of it, while others work.

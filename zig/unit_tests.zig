@@ -53,8 +53,8 @@ comptime {
     // Floor 4
     _ = @import("engine/background_test.zig");
     _ = @import("engine/discovery.zig");
-    _ = @import("engine/global_direct_test.zig");
     _ = @import("engine/large_direct_test.zig");
+    _ = @import("engine/object_direct_test.zig");
     _ = @import("engine/layered_test.zig");
     _ = @import("engine/owner_slabs_test.zig");
     _ = @import("engine/region_face_test.zig");

@@ -230,6 +230,7 @@ pub const Kind = enum {
     holdfast_direct,
     holdfast_linked,
     holdfast_reclaiming,
+    holdfast_reclaiming_direct,
     holdfast_slab,
     holdfast_lease,
     glibc,
@@ -252,7 +253,8 @@ pub fn open(kind: Kind, path: ?[*:0]const u8, version_buffer: []u8) !Peer {
         .holdfast => openHoldfast(try load(path)),
         .holdfast_numbers => openNumbers(try load(path)),
         .holdfast_global => openGlobal(try load(path)),
-        .holdfast_direct => openDirect(try load(path)),
+        .holdfast_direct => openGlobalDirect(try load(path)),
+        .holdfast_reclaiming_direct => openReclaimingDirect(try load(path)),
         .holdfast_reclaiming => openReclaiming(try load(path)),
         .holdfast_lease => openLease(try load(path)),
         .holdfast_slab => openSlab(try load(path)),
@@ -387,7 +389,8 @@ fn plain(library: Library, alloc: [*:0]const u8, free: [*:0]const u8) !Plain {
 }
 
 fn openHoldfast(library: Library) !Peer {
-    return openRecord(library, "hf_pool_shared", "hf_large", 2 << 20);
+    const shared = try face_of(library, *const fn () callconv(.c) u32, "hf_pool_shared");
+    return openRecord(library, shared(), "hf_large", 2 << 20, .{});
 }
 
 fn openNumbers(library: Library) !Peer {
@@ -409,34 +412,35 @@ fn openGlobal(library: Library) !Peer {
     return openLayered(library, shared(), "hf_global_alloc", "hf_global_free", .{});
 }
 
-fn openDirect(library: Library) !Peer {
-    return openRecord(library, "hf_global_shared", "hf_global", 64);
+fn openGlobalDirect(library: Library) !Peer {
+    const shared = try face_of(library, *const fn () callconv(.c) u32, "hf_global_shared");
+    return openRecord(library, shared(), "hf_global", 64, .{});
 }
 
-/// The direct face of the allocator that `shared` names; `first` bytes are allocated and freed.
-fn openRecord(library: Library, shared: [*:0]const u8, comptime noun: []const u8, first: usize) !Peer {
-    const pool = try face_of(library, *const fn () callconv(.c) u32, shared);
+fn openReclaimingDirect(library: Library) !Peer {
+    const own = try (try Threads.of(library)).own();
+    return openRecord(library, try reclaiming.create(library, own), "hf_reclaiming", 64, reclaiming.extra);
+}
+
+/// The direct face of the allocator of that number; `first` bytes are allocated and freed.
+fn openRecord(library: Library, pool: u32, comptime noun: []const u8, first: usize, extra: Extra) !Peer {
     var face: Direct = .{
         .take = try face_of(library, @FieldType(Direct, "take"), noun ++ "_take"),
         .give = try face_of(library, @FieldType(Direct, "give"), noun ++ "_give"),
         .record = try face_of(library, @FieldType(Direct, "record"), noun ++ "_direct"),
         .threads = try .of(library),
-        .pool = pool(),
+        .pool = pool,
     };
     face = try face.forThread();
     const block = face.alloc(first) orelse return error.OutOfMemory;
     if (face.give(face.own, block) != 0) return error.FreeRefused;
-    return .{ .version = "this checkout, direct", .face = .{ .direct = face } };
+    return .{ .version = "this checkout, direct", .face = .{ .direct = face }, .extra = extra };
 }
 
 fn openReclaiming(library: Library) !Peer {
     const own = try (try Threads.of(library)).own();
     const pool = try reclaiming.create(library, own);
-    return openLayered(library, pool, "hf_reclaiming_alloc", "hf_reclaiming_free", .{
-        .reclaim = reclaiming.reclaim,
-        .stats = reclaiming.stats,
-        .held = reclaiming.held,
-    });
+    return openLayered(library, pool, "hf_reclaiming_alloc", "hf_reclaiming_free", reclaiming.extra);
 }
 
 fn openLayered(library: Library, pool: u32, alloc: [*:0]const u8, free: [*:0]const u8, extra: Extra) !Peer {
@@ -508,6 +512,8 @@ const reclaiming = struct {
         pool = @trunc(number);
         return pool;
     }
+
+    const extra: Extra = .{ .reclaim = reclaim, .stats = stats, .held = held };
 
     fn reclaim() callconv(.c) void {
         _ = reclaim_function(thread, pool);

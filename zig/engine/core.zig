@@ -16,7 +16,7 @@ const owner_slabs = @import("owner_slabs.zig");
 const abi_words = @import("block.zig");
 const layer_file = @import("layer.zig");
 const layered_file = @import("layered.zig");
-const global_direct_file = @import("global_direct.zig");
+const object_direct_file = @import("object_direct.zig");
 const region_face_file = @import("region_face.zig");
 
 const Sync = ds.Real;
@@ -83,8 +83,8 @@ pub fn Engine(comptime Os: type) type {
         latest: [*]Front = undefined,
         /// The layer that each thread used last without handles.
         objects: [*]ObjectFront = undefined,
-        /// The record of each thread and global allocator, by slot.
-        directs: [*]direct.Record = undefined,
+        /// The records of each kind of allocator of objects, by thread and slot.
+        directs: [object_direct_file.kinds.len][*]direct.Record = undefined,
         threads_top: Sync.Atomic(u32) = .init(0),
         threads_attached: Sync.Atomic(u32) = .init(0),
         shared: [4]Sync.Atomic(u32) align(64) = @splat(.init(0)),
@@ -109,7 +109,8 @@ pub fn Engine(comptime Os: type) type {
         pub const Layer = layer_file.Layer(Pool);
         pub const LeaseRecord = Lease;
         pub const layered = layered_file.Layered(Self);
-        pub const direct = global_direct_file.GlobalDirect(Self);
+        pub const direct = object_direct_file.ObjectDirect(Self, .global);
+        pub const reclaiming_direct = object_direct_file.ObjectDirect(Self, .reclaiming);
         pub const region_face = region_face_file.RegionFace(Self);
         pub const pools_count = pools_max;
         pub const handles_count = handles_max;
@@ -127,7 +128,7 @@ pub fn Engine(comptime Os: type) type {
         /// Those of all threads and pools, and the latest of each thread.
         const fronts_count = heap.threads_max * pools_max;
         const fronts_bytes = (fronts_count + heap.threads_max) * @sizeOf(Front) + heap.threads_max * @sizeOf(ObjectFront) +
-            heap.threads_max * pools_max * @sizeOf(direct.Record);
+            fronts_count * object_direct_file.kinds.len * @sizeOf(direct.Record);
         /// How long after its close a layer may still have a caller inside.
         pub const closing_ns = 200_000_000;
 
@@ -248,7 +249,8 @@ pub fn Engine(comptime Os: type) type {
             self.fronts = @ptrCast(@alignCast(fronts));
             self.latest = self.fronts + fronts_count;
             self.objects = @ptrCast(self.latest + heap.threads_max);
-            self.directs = @ptrCast(self.objects + heap.threads_max);
+            const records: [*]direct.Record = @ptrCast(self.objects + heap.threads_max);
+            for (&self.directs, 0..) |*table, kind| table.* = records + kind * fronts_count;
             var seed: [8]u8 = undefined;
             Os.random(&seed);
             self.handles = .init(@alignCast(memory[0..bytes]), @bitCast(seed));
@@ -359,7 +361,7 @@ pub fn Engine(comptime Os: type) type {
             self.handles.drain(&thread.handles);
             for (0..pools_max) |slot| {
                 self.front(index, @intCast(slot)).key.store(0, .monotonic, .warm);
-                direct.forget(self.directRecord(index, @intCast(slot)));
+                self.forgetDirect(index, @intCast(slot));
             }
             self.latest[index].key.store(0, .monotonic, .warm);
             self.objects[index].key.store(0, .monotonic, .warm);
@@ -456,17 +458,29 @@ pub fn Engine(comptime Os: type) type {
                 self.front(@intCast(thread), @intCast(pool_slot)).key.store(0, .monotonic, .warm);
                 self.latest[thread].key.store(0, .monotonic, .warm);
                 self.objects[thread].key.store(0, .monotonic, .warm);
-                direct.forget(self.directRecord(@intCast(thread), @intCast(pool_slot)));
+                self.forgetDirect(@intCast(thread), @intCast(pool_slot));
             }
         }
 
-        pub inline fn directRecord(self: *Self, thread: u32, id: u32) *direct.Record {
-            return &self.directs[thread * pools_max + (id & (pools_max - 1))];
+        pub fn Direct(comptime kind: layer_file.Kind) type {
+            return if (kind == .global) direct else reclaiming_direct;
+        }
+
+        inline fn directsOf(self: *const Self, comptime kind: layer_file.Kind) [*]Direct(kind).Record {
+            return @ptrCast(self.directs[@intFromBool(kind == .reclaiming)]);
+        }
+
+        pub inline fn directRecord(self: *Self, comptime kind: layer_file.Kind, thread: u32, id: u32) *Direct(kind).Record {
+            return &self.directsOf(kind)[thread * pools_max + (id & (pools_max - 1))];
         }
 
         /// The index of the record's thread.
-        pub fn threadOf(self: *const Self, record: *const direct.Record) u32 {
-            return @intCast((@intFromPtr(record) - @intFromPtr(self.directs)) / @sizeOf(direct.Record) / pools_max);
+        pub fn threadOf(self: *const Self, comptime kind: layer_file.Kind, record: *const Direct(kind).Record) u32 {
+            return @intCast((@intFromPtr(record) - @intFromPtr(self.directsOf(kind))) / @sizeOf(direct.Record) / pools_max);
+        }
+
+        fn forgetDirect(self: *Self, thread: u32, pool_slot: u32) void {
+            inline for (object_direct_file.kinds) |kind| Direct(kind).forget(self.directRecord(kind, thread, pool_slot));
         }
 
         pub fn ownerWord(self: *Self, index: u32) u32 {

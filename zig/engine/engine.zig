@@ -84,31 +84,36 @@ pub fn slabDeallocator(_: ?*anyopaque, context: ?*anyopaque) callconv(.c) void {
     instance.slabs.dropped(@intFromPtr(context));
 }
 
-/// The face of global allocators without numbers, for callers that keep a record's address.
-pub const global_direct = struct {
-    const Record = Native.direct.Record;
+/// The face of allocators of objects without numbers, for callers that keep a record's address.
+fn ObjectDirect(comptime D: type, comptime kind: @EnumLiteral()) type {
+    return struct {
+        pub fn of(thread: u32, pool: u32) ?*anyopaque {
+            return @ptrCast(D.of(instance, thread, pool));
+        }
 
-    pub fn of(thread: u32, pool: u32) ?*anyopaque {
-        return @ptrCast(Native.direct.of(instance, thread, pool));
-    }
+        /// The record of numbers that were used before.
+        pub inline fn known(thread: u32, pool: u32) ?*anyopaque {
+            return @ptrCast(Native.layered.warmRecord(instance, kind, thread, pool));
+        }
 
-    /// The record of numbers that were used before.
-    pub inline fn known(thread: u32, pool: u32) ?*anyopaque {
-        return @ptrCast(Native.layered.warmRecord(instance, thread, pool));
-    }
+        pub inline fn take(record: ?*anyopaque, bytes: usize) ?*anyopaque {
+            const at: *D.Record = @ptrCast(@alignCast(record));
+            return D.take(instance, at, bytes);
+        }
 
-    pub inline fn take(record: ?*anyopaque, bytes: usize) ?*anyopaque {
-        return Native.direct.take(instance, @ptrCast(@alignCast(record)), bytes);
-    }
+        pub inline fn takeAligned(record: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
+            return D.takeAligned(instance, @ptrCast(@alignCast(record)), bytes, alignment);
+        }
 
-    pub inline fn takeAligned(record: ?*anyopaque, bytes: usize, alignment: usize) ?*anyopaque {
-        return Native.direct.takeAligned(instance, @ptrCast(@alignCast(record)), bytes, alignment);
-    }
+        pub inline fn give(record: ?*anyopaque, address: ?*anyopaque) Status {
+            const at: *D.Record = @ptrCast(@alignCast(record));
+            return D.give(instance, at, address);
+        }
+    };
+}
 
-    pub inline fn give(record: ?*anyopaque, address: ?*anyopaque) Status {
-        return Native.direct.give(instance, @ptrCast(@alignCast(record)), address);
-    }
-};
+pub const global_direct = ObjectDirect(Native.direct, .global);
+pub const reclaiming_direct = ObjectDirect(Native.reclaiming_direct, .reclaiming);
 
 /// The face of large pools without numbers, for callers that keep a record's address.
 pub const large_direct = struct {

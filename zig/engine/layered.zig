@@ -477,8 +477,8 @@ pub fn Layered(comptime E: type) type {
         }
 
         fn remember(self: *E, kind: Kind, thread: u32, id: u32, slot: *Slot) void {
-            if (kind == .global) {
-                _ = E.direct.of(self, thread, id);
+            if (kind == .global or kind == .reclaiming) {
+                _ = if (kind == .global) @as(?*anyopaque, E.direct.of(self, thread, id)) else E.reclaiming_direct.of(self, thread, id);
                 return;
             }
             self.objects[thread].layer = slot.layer_ptr;
@@ -495,10 +495,10 @@ pub fn Layered(comptime E: type) type {
             return objectAllocSlow(self, kind, thread, id, bytes, alignment);
         }
 
-        /// The record of the thread and a global allocator if it was used before.
-        pub inline fn warmRecord(self: *E, thread: u32, id: u32) ?*E.direct.Record {
+        /// The record of the thread and an allocator if it was used before.
+        pub inline fn warmRecord(self: *E, comptime kind: Kind, thread: u32, id: u32) ?*E.Direct(kind).Record {
             if (thread >= self.threads_top.load(.monotonic, .threads)) return null;
-            const record = self.directRecord(thread, id);
+            const record = self.directRecord(kind, thread, id);
             return if (record.id.load(.monotonic, .warm) == id and id != 0) record else null;
         }
 
@@ -532,7 +532,7 @@ pub fn Layered(comptime E: type) type {
             return objectFreeSlow(self, kind, thread, id, address);
         }
 
-        noinline fn woken(self: *E, id: u32) Status {
+        pub noinline fn woken(self: *E, id: u32) Status {
             wakeToAge(self, &self.pools[id & (E.pools_count - 1)]);
             return .ok;
         }

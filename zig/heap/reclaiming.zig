@@ -7,9 +7,10 @@
 //! backend. No slot has a header: free slots are bits of a record out of line (reclaiming_batch.zig),
 //! and an index leads from any address to its record, or to nothing (reclaiming_index.zig).
 //!
-//! Each thread owns some blocks of up to 32 slots a class, in which it allocates and frees without
-//! locked instructions: one that it claimed, and those full ones in which it freed the first slot.
-//! Whoever reclaims takes blocks that are wholly free away from their owners (reclaiming_keeper.zig);
+//! Each thread owns up to 512 KiB of blocks of up to 32 slots a class, in which it allocates and frees
+//! without locked instructions: those that it claimed, and full ones in which it freed the first slot.
+//! One that is used up rests with its owner until a slot of it is free again; when the places are used
+//! up, the one that has rested longest goes. Whoever reclaims takes blocks that are wholly free away from their owners (reclaiming_keeper.zig);
 //! a thread whose backend refuses takes everybody's free slots first. So what one thread keeps is
 //! never out of reach for the others.
 //!
@@ -18,8 +19,9 @@
 //! not a live slot's address is refused before anything changes. After everything is freed, `reclaim`
 //! leaves nothing at the backend, metadata included, whatever threads are alive.
 //!
-//! Cost: alloc or free in one's own block some 3 ns; elsewhere a walk of four levels and one locked
-//! instruction; 5 bits of metadata a slot and 0.2 % of index. Threads: any; those with an index below
+//! Cost: alloc or free in the block last used some 3 ns; in others of one's own a walk of four levels,
+//! and elsewhere one locked instruction more; 5 bits of metadata a slot, 0.2 % of index, and 25 KiB of
+//! addresses a thread. Threads: any; those with an index below
 //! `threads_max` use it one at a time, others pass null and pay a few locked instructions.
 //!
 //! Not for regions of many MiB (large_pool.zig), nor where memory is never given back.
@@ -45,11 +47,11 @@ const large_batch_bytes = 2 << 20;
 const small_batch_bytes = 64 << 10;
 /// Lines over which callers without an index are spread.
 const shards_count = 8;
-/// Blocks that a thread keeps of a class beside the current one: so many, or so many bytes.
+/// Blocks with free slots that a thread keeps of a class beside the current one: so many, or so many
+/// bytes. And how many bytes of blocks it owns at all, most of which are used up.
 const stash_max = 32;
 const stash_bytes = 256 << 10;
-/// Places of the table that guesses the class from an address.
-const guesses_count = 32;
+const places_bytes = 512 << 10;
 
 pub const Config = struct {
     Os: type = os.Native,
@@ -184,58 +186,110 @@ pub fn Reclaiming(comptime config: Config) type {
         };
 
         /// What a thread owns of one class: the thread's alone, or a remover's who has stolen it. Others
-        /// look at addresses only, to see whether stealing is worth it.
+        /// look at places only, to see whether stealing is worth it.
         pub const Own = struct {
             /// The block it allocates from; 0: none.
             block: Sync.Atomic(usize) = .init(0),
             /// Of its first slot.
             base: usize = 0,
-            /// More blocks with free slots; the rest of the places are 0.
-            stash: [stash_max]Sync.Atomic(usize) = @splat(.init(0)),
+            /// How many it has; 0 while there is no block.
+            slots: u16 = 0,
+            /// log2 of their bytes.
+            shift: u16 = 0,
+            /// Places in the stash.
             stashed: u32 = 0,
+            /// Places behind this one are empty.
+            used: Sync.Atomic(u32) = .init(0),
+            /// Where the next place to be emptied is looked for.
+            hand: u32 = 0,
+        };
 
-            pub fn push(own: *Own, class: usize, block: *Block) bool {
-                if (own.stashed == stashes[class]) return false;
-                // Release: pairs with the acquire in `isWorth`, which looks at the block.
-                own.stash[own.stashed].store(@intFromPtr(block), .release, .own_stash);
-                own.stashed += 1;
-                return true;
-            }
-
-            pub fn pop(own: *Own) ?*Block {
-                if (own.stashed == 0) return null;
-                own.stashed -= 1;
-                const cell = &own.stash[own.stashed];
-                defer cell.store(0, .monotonic, .own_stash);
-                return @ptrFromInt(cell.load(.monotonic, .own_stash));
-            }
+        /// A block of a thread's. One that is used up rests until a slot of it is freed: by the thread,
+        /// who stashes it, or by another, who sends mail.
+        pub const Place = struct {
+            /// 0: none.
+            block: Sync.Atomic(usize) = .init(0),
+            /// Of its first slot.
+            base: usize = 0,
         };
 
         pub const Local = struct {
             seat: Guard.Seat align(128) = .{},
             /// Its index + 1, as blocks name their owner; 0: not yet seen by reclaimers.
             number: u16 = 0,
-            /// Class in which it last took a block or freed.
+            /// Class in which it last allocated or freed.
             recent: u8 = 0,
-            /// Class of the owned block that was last found at such an address.
-            guesses: [guesses_count]u8 = @splat(0),
             own: [classes_count]Own = @splat(.{}),
+            mail: [classes_count]Batches.Mail align(64) = @splat(.{}),
+            places: [places_total]Place align(64) = @splat(.{}),
+            /// Places of blocks with free slots, but for the current one; of each class the first `stashed`.
+            stash: [places_total]u8 = @splat(0),
+
+            pub inline fn placesOf(local: *Local, class: usize) []Place {
+                return local.places[place_first[class]..][0..place_counts[class]];
+            }
+
+            /// Has room for one more while `own.stashed` is below `stash_counts`.
+            pub inline fn push(local: *Local, class: usize, place: u8) void {
+                const own = &local.own[class];
+                local.stash[place_first[class] + own.stashed] = place;
+                own.stashed += 1;
+            }
+
+            /// Forgets what is stashed of places that are empty.
+            pub fn dropEmpty(local: *Local, class: usize) void {
+                const own = &local.own[class];
+                const stashed = own.stashed;
+                own.stashed = 0;
+                for (local.stash[place_first[class]..][0..stashed]) |place| {
+                    if (local.placesOf(class)[place].block.load(.monotonic, .own_place) != 0) local.push(class, place);
+                }
+            }
+
+            pub inline fn pop(local: *Local, class: usize) ?*Place {
+                const own = &local.own[class];
+                if (own.stashed == 0) return null;
+                own.stashed -= 1;
+                const place = local.stash[place_first[class] + own.stashed];
+                return &local.places[place_first[class] + place];
+            }
         };
+
+        comptime {
+            std.debug.assert(Sync != ds.Real or @sizeOf(Own) == 32);
+        }
 
         // ---- shape
 
-        const block_shifts: [classes_count]u8 = blk: {
-            var shifts: [classes_count]u8 = undefined;
-            for (&shifts, 0..) |*shift, class| shift.* = std.math.log2_int(usize, slotsPerBlock(class) * slotBytes(class));
-            break :blk shifts;
-        };
-
-        /// Blocks beside the current one that a thread keeps of a class.
-        const stashes: [classes_count]u8 = blk: {
-            var counts: [classes_count]u8 = undefined;
-            for (&counts, block_shifts) |*count, shift| count.* = @max(1, @min(stash_max, stash_bytes >> shift));
+        /// Blocks that a thread owns of a class, most of them used up.
+        const place_counts: [classes_count]u16 = blk: {
+            var counts: [classes_count]u16 = undefined;
+            for (&counts, 0..) |*count, class| count.* = @max(2, @min(batch_file.places_max, places_bytes / blockBytes(class)));
             break :blk counts;
         };
+
+        const place_first: [classes_count]u16 = blk: {
+            var first: [classes_count]u16 = undefined;
+            var sum: u16 = 0;
+            for (&first, place_counts) |*place, count| {
+                place.* = sum;
+                sum += count;
+            }
+            break :blk first;
+        };
+
+        const places_total = place_first[classes_count - 1] + place_counts[classes_count - 1];
+
+        /// How many of them may have free slots, beside the current one.
+        pub const stash_counts: [classes_count]u8 = blk: {
+            var counts: [classes_count]u8 = undefined;
+            for (&counts, 0..) |*count, class| count.* = @max(1, @min(stash_max, stash_bytes / blockBytes(class)));
+            break :blk counts;
+        };
+
+        fn blockBytes(class: usize) usize {
+            return slotsPerBlock(class) * slotBytes(class);
+        }
 
         pub fn slotBytes(class: usize) usize {
             return @as(usize, 1) << @intCast(class + shift_min);
@@ -291,26 +345,68 @@ pub fn Reclaiming(comptime config: Config) type {
         // ---- allocation
 
         /// At least `bytes` at a multiple of `alignment` (a power of two; 0: 16).
-        pub inline fn alloc(self: *Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
-            const class = self.classOf(bytes, alignment) orelse return self.allocPassed(thread, bytes, alignment);
-            const local = &self.locals[thread];
-            const own = &local.own[class];
-            if (local.seat.enter()) {
-                @branchHint(.likely);
-                const address = own.block.load(.monotonic, .own_block);
-                if (address != 0) {
-                    @branchHint(.likely);
-                    const block: *Block = @ptrFromInt(address);
-                    if (block.take()) |slot| {
-                        @branchHint(.likely);
-                        const base = own.base;
-                        local.seat.leave();
-                        return @ptrFromInt(base + (@as(usize, slot) << @intCast(class + shift_min)));
-                    }
-                }
+        pub noinline fn alloc(self: *Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
+            if (alignment <= 1 << shift_min) {
+                if (takeOwn(self.ownerAt(thread), bytes, Sync.lightFence)) |ptr| return ptr;
+                if (takeStashed(self.ownerAt(thread), bytes)) |ptr| return ptr;
             }
-            local.seat.leave();
-            return self.allocSlow(thread, class);
+            return self.allocSlow(thread, bytes, alignment);
+        }
+
+        /// What `takeWarm` and `giveWarm` want, which a caller may keep.
+        pub inline fn ownerAt(self: *Self, thread: u32) *Local {
+            return &self.locals[thread];
+        }
+
+        /// `alloc` at the usual alignment from the thread's own block; null: ask `alloc`. For callers who
+        /// know that removers have a process-wide barrier.
+        pub inline fn takeWarm(local: *Local, bytes: usize) ?[*]u8 {
+            return takeOwn(local, bytes, if (@hasDecl(Sync, "warmFence")) Sync.warmFence else Sync.lightFence);
+        }
+
+        inline fn takeOwn(local: *Local, bytes: usize, comptime fence: anytype) ?[*]u8 {
+            const last = bytes -% 1;
+            // Classes above the options' largest slot have no blocks.
+            if (last >= config.slot_bytes_max) return null;
+            const top = topOf(last);
+            const class = top - (shift_min - 1);
+            const own = &local.own[class];
+            defer local.seat.leave();
+            if (!local.seat.enter(fence)) return null;
+            const block: *Block = @ptrFromInt(zeroless(own.block.load(.monotonic, .own_block)) orelse return null);
+            const slot = block.takeBit() orelse return null;
+            local.recent = @intCast(class);
+            return @ptrFromInt(own.base + (slot << @intCast(top) << 1));
+        }
+
+        /// From a stashed block, which becomes the current one. Null: there is more to it.
+        pub noinline fn takeStashed(local: *Local, bytes: usize) ?[*]u8 {
+            const last = bytes -% 1;
+            if (last >= config.slot_bytes_max) return null;
+            const top = topOf(last);
+            const class = top - (shift_min - 1);
+            const own = &local.own[class];
+            defer local.seat.leave();
+            if (!local.seat.enter(Sync.lightFence) or own.stashed == 0) return null;
+            const before = own.block.load(.monotonic, .own_block);
+            // It may rest only while nobody else has freed in it: who does so from here on tells.
+            if (before == 0 or !@as(*Block, @ptrFromInt(before)).mayRest()) return null;
+            const place = local.pop(class).?;
+            const address = place.block.load(.monotonic, .own_place);
+            own.base = place.base;
+            own.block.store(address, .monotonic, .own_block);
+            const slot = @as(*Block, @ptrFromInt(address)).takeBit() orelse return null;
+            local.recent = @intCast(class);
+            return @ptrFromInt(place.base + (slot << @intCast(top) << 1));
+        }
+
+        /// As the processor counts: the highest bit of the last byte's offset.
+        inline fn topOf(last: usize) u32 {
+            return @as(u32, @bitSizeOf(usize) - 1) ^ @as(u32, @clz(last | (1 << shift_min) - 1));
+        }
+
+        inline fn zeroless(word: usize) ?usize {
+            return if (word == 0) null else word;
         }
 
         /// For a caller without an index.
@@ -319,8 +415,9 @@ pub fn Reclaiming(comptime config: Config) type {
             return Kept.alloc(self, null, class);
         }
 
-        noinline fn allocSlow(self: *Self, thread: u32, class: u32) ?[*]u8 {
-            @branchHint(.cold);
+        /// `alloc` where `takeWarm` had nothing.
+        pub noinline fn allocSlow(self: *Self, thread: u32, bytes: usize, alignment: usize) ?[*]u8 {
+            const class = self.classOf(bytes, alignment) orelse return self.allocPassed(thread, bytes, alignment);
             return Kept.alloc(self, thread, class);
         }
 
@@ -330,47 +427,74 @@ pub fn Reclaiming(comptime config: Config) type {
         }
 
         /// Frees a live slot, or what passed through. A caller without an index waits for nobody.
-        pub inline fn free(self: *Self, thread: ?u32, ptr: [*]u8) FreeError!void {
+        pub noinline fn free(self: *Self, thread: ?u32, ptr: [*]u8) FreeError!void {
             const address = @intFromPtr(ptr);
             if (thread) |number| {
-                const local = &self.locals[number];
-                if (local.seat.enter()) {
-                    @branchHint(.likely);
-                    // First the class last used, which is known before the address is; then the one that
-                    // was last found at such an address.
-                    var freed = freeOwn(local, local.recent, address);
-                    if (freed == .elsewhere) {
-                        const class = local.guesses[address / page_bytes % guesses_count];
-                        freed = freeOwn(local, class, address);
-                        if (freed == .freed) local.recent = class;
-                    }
-                    if (freed != .elsewhere) {
-                        @branchHint(.likely);
-                        local.seat.leave();
-                        if (freed == .freed) return;
-                        return self.wrong(.double_free, address);
-                    }
-                }
-                local.seat.leave();
+                const local = self.ownerAt(number);
+                if (giveOwn(local, address, Sync.lightFence) or self.giveOwned(local, address)) return;
             }
             return self.freeSlow(thread, address);
         }
 
-        const Freed = enum { elsewhere, freed, twice };
-
-        /// Frees a slot of the current block of a class.
-        inline fn freeOwn(local: *Local, class: u8, address: usize) Freed {
-            const own = &local.own[class];
-            const block: ?*Block = @ptrFromInt(own.block.load(.monotonic, .own_block));
-            const offset = address -% own.base;
-            const slot = offset >> @intCast(class + shift_min);
-            const even = slot << @intCast(class + shift_min) == offset;
-            if (block == null or !even or offset >> @intCast(block_shifts[class]) != 0) return .elsewhere;
-            block.?.freeLocal(@truncate(slot)) catch return .twice;
-            return .freed;
+        /// `free` of a slot of the thread's own block; false: nothing has changed, ask `free`. As `takeWarm`.
+        pub inline fn giveWarm(local: *Local, address: usize) bool {
+            return giveOwn(local, address, if (@hasDecl(Sync, "warmFence")) Sync.warmFence else Sync.lightFence);
         }
 
-        noinline fn freeSlow(self: *Self, thread: ?u32, address: usize) FreeError!void {
+        /// `free` of a live slot where `giveWarm` changed nothing. False: it is none, or there is more to it.
+        pub noinline fn giveOwned(self: *Self, local: *Local, address: usize) bool {
+            defer local.seat.leave();
+            // Nobody's blocks have the number of who was not seen yet.
+            if (!local.seat.enter(Sync.lightFence) or local.number == 0) return false;
+            const entry = self.index.find(address);
+            if (config.count_steps) self.countStep();
+            if (entry.isNone() or entry.kind == .passed or ds.fault("reclaiming-walks")) return false;
+            // From the entry alone: the record's own line may be far away.
+            const batch: *Batch = @ptrFromInt(entry.record());
+            const class = entry.class();
+            const number = std.math.rotr(usize, entry.offsetOf(address), class + shift_min);
+            // Inside of a slot.
+            if (number >= batch_file.slots_max * batch_file.blocks_max) return false;
+            const block = &batch.blocks[number / batch_file.slots_max];
+            const bit: u5 = @truncate(number);
+            if (!block.isOwner(local.number)) {
+                const base = address - (@as(usize, bit) << @intCast(class + shift_min));
+                if (!Kept.freeOwning(self, local, class, block, bit, base)) self.freeRemote(batch, block, bit) catch return false;
+                return true;
+            }
+            const rested = block.freeLocal(bit) catch return false;
+            self.noteFreed(local, class, block, rested);
+            return true;
+        }
+
+        /// A slot of one of the thread's blocks was freed.
+        inline fn noteFreed(self: *Self, local: *Local, class: u8, block: *Block, rested: bool) void {
+            const own = &local.own[class];
+            local.recent = class;
+            if (!rested or own.block.load(.monotonic, .own_block) == @intFromPtr(block)) return;
+            if (own.stashed == stash_counts[class]) return Kept.letGo(self, local, class, block);
+            local.push(class, block.ownPlace());
+        }
+
+        /// In the class last used, which is known before the address is.
+        inline fn giveOwn(local: *Local, address: usize, comptime fence: anytype) bool {
+            const own = &local.own[local.recent];
+            defer local.seat.leave();
+            return local.seat.enter(fence) and freeOwn(own, address);
+        }
+
+        /// False: not in the current block of that class, or free already.
+        inline fn freeOwn(own: *const Own, address: usize) bool {
+            // What is inside of a slot, or before the block, becomes a number that no slot has.
+            const slot = std.math.rotr(usize, address -% own.base, own.shift);
+            if (slot >= own.slots) return false;
+            const block: *Block = @ptrFromInt(own.block.load(.monotonic, .own_block));
+            _ = block.freeLocal(@intCast(slot)) catch return false;
+            return true;
+        }
+
+        /// `free` where `giveWarm` changed nothing.
+        pub noinline fn freeSlow(self: *Self, thread: ?u32, address: usize) FreeError!void {
             const section = self.enter(thread, address);
             const place = self.lookUp(address) catch |err| {
                 self.leave(section);
@@ -383,29 +507,29 @@ pub fn Reclaiming(comptime config: Config) type {
                     return self.wrong(.foreign, address);
                 },
                 .slot => |slot| {
-                    const freed = self.freeSlot(section, slot, address);
+                    const freed = self.freeSlot(section, slot);
                     self.leave(section);
                     return freed catch self.wrong(.double_free, address);
                 },
             }
         }
 
-        inline fn freeSlot(self: *Self, section: Section, slot: Slot, address: usize) error{DoubleFree}!void {
+        inline fn freeSlot(self: *Self, section: Section, slot: Slot) error{DoubleFree}!void {
             const class = slot.batch.class;
             if (section.local) |local| {
                 if (slot.block.isOwner(local.number)) {
-                    local.recent = class;
-                    local.guesses[address / page_bytes % guesses_count] = class;
-                    return slot.block.freeLocal(slot.bit);
-                }
-                const own = &local.own[class];
-                if (own.stashed < stashes[class] and slot.block.freeOwning(slot.bit, local.number)) {
-                    _ = own.push(class, slot.block);
-                    return;
+                    const rested = try slot.block.freeLocal(slot.bit);
+                    return self.noteFreed(local, class, slot.block, rested);
                 }
             }
-            if (try slot.block.freeRemote(slot.bit)) {
-                slot.batch.list(@as(u32, 1) << @intCast(slot.block.ordinal), &self.classes[class].stack);
+            return self.freeRemote(slot.batch, slot.block, slot.bit);
+        }
+
+        noinline fn freeRemote(self: *Self, batch: *Batch, block: *Block, bit: u5) error{DoubleFree}!void {
+            switch (try block.freeRemote(bit)) {
+                .nothing => {},
+                .list => batch.list(@as(u32, 1) << @intCast(block.ordinal), &self.classes[batch.class].stack),
+                .tell => |owner| self.locals[owner.number - 1].mail[batch.class].put(owner.place),
             }
         }
 
@@ -419,10 +543,10 @@ pub fn Reclaiming(comptime config: Config) type {
         // ---- where an address leads
 
         const Slot = struct { batch: *Batch, block: *Block, bit: u5 };
-        const Place = union(enum) { slot: Slot, passed: Index.Entry };
+        const Found = union(enum) { slot: Slot, passed: Index.Entry };
 
         /// Inside of a section, or under the ledger's lock.
-        inline fn lookUp(self: *Self, address: usize) error{ Foreign, Interior }!Place {
+        noinline fn lookUp(self: *Self, address: usize) error{ Foreign, Interior }!Found {
             if (config.count_steps) self.countStep();
             const entry = self.index.find(address);
             if (entry.isNone()) return error.Foreign;
@@ -455,15 +579,15 @@ pub fn Reclaiming(comptime config: Config) type {
             local: ?*Local = null,
         };
 
-        pub inline fn enter(self: *Self, thread: ?u32, hint: usize) Section {
+        pub noinline fn enter(self: *Self, thread: ?u32, hint: usize) Section {
             const number = thread orelse return .{ .guest = self.guard.enter(hint / page_bytes) };
             const local = &self.locals[number];
             if (local.number == 0) self.see(number);
-            const mine = local.seat.enter();
+            const mine = local.seat.enter(Sync.lightFence);
             return .{ .seat = &local.seat, .local = if (mine) local else null };
         }
 
-        pub inline fn leave(self: *Self, section: Section) void {
+        pub noinline fn leave(self: *Self, section: Section) void {
             if (section.seat) |seat| seat.leave() else self.guard.leave(section.guest);
         }
 
@@ -491,7 +615,7 @@ pub fn Reclaiming(comptime config: Config) type {
             }
         };
 
-        pub fn settle(self: *Self) void {
+        pub noinline fn settle(self: *Self) void {
             self.guard.settle(Seats{ .heap = self });
         }
 

@@ -4,9 +4,11 @@
 //! it frees itself, by ordinary loads and stores of `mine`. What others free goes to `word`, by one
 //! fetch-or that is wait-free; the owner merges it when `mine` has run out. One more bit of `word`,
 //! `held`, says that somebody will see to the block: it has an owner, or its bit is set in the
-//! batch. An owner whose block is used up drops `held`; who then frees the first slot finds it missing
-//! and becomes the owner, or lists the block: sets its bit in the batch, and pushes the batch on its
-//! class's stack if it is not there. So a free slot is always in sight, and nobody searches.
+//! batch. An owner whose block is used up may let it rest: `word` names the owner and the block's place
+//! there, and who frees the first slot tells the owner by mail. Or it drops `held`; who then frees the
+//! first slot finds it missing and becomes the owner, or lists the block: sets its bit in the batch, and
+//! pushes the batch on its class's stack if it is not there. So a free slot is always in somebody's sight,
+//! and nobody searches.
 //!
 //! A slot is free if its bit is in `mine` or in `word`. The owner sets a bit in `mine` before it clears
 //! it in `word`, and freers look at `word` first: a second free is found before anything changes.
@@ -26,11 +28,16 @@ const ds = @import("../ds/ds.zig");
 pub const slots_max = 32;
 /// Blocks of a batch, at most.
 pub const blocks_max = 32;
+/// Blocks of one class that a thread can own.
+pub const places_max = 256;
 /// Records lie at multiples of this.
 pub const record_alignment = 64;
 
 /// Somebody sees to the block.
 const held: u64 = 1 << 32;
+/// Above it, while a thread owns the block: the thread's number, and the block's place with it.
+const owner_shift = 33;
+const place_shift = owner_shift + 16;
 /// The batch is on its class's stack, or about to be.
 const listed: u64 = 1 << 32;
 
@@ -44,56 +51,89 @@ pub fn Batches(comptime Sync: type) type {
 
         /// Orders that the scenario cannot miss: by the first two a second free is noticed that follows
         /// the first on another thread (unit tests show it); the third keeps two stores to one word
-        /// apart, which the simulation carries out in order anyway; the last is for the links of several
-        /// batches, of which the scenario has one.
-        pub const unshown_sites = [_]@TypeOf(.site){ .block_merge, .block_check, .block_own_take, .batch_all };
+        /// apart, which the simulation carries out in order anyway; the fourth is for the links of several
+        /// batches, of which the scenario has one; without the last two a slot is out of its owner's sight
+        /// for a while, but not lost.
+        pub const unshown_sites = [_]@TypeOf(.site){ .block_merge, .block_check, .block_own_take, .batch_all, .mail_put, .mail_take };
 
         pub const Block = extern struct {
-            /// Slots freed by others, and `held`.
+            /// Slots freed by others, `held`, and whose it is.
             word: Sync.Atomic(u64),
             /// Free slots that the owner knows; frozen while there is no owner.
             mine: Sync.Atomic(u32),
-            /// The owner's number, from 1 on; 0: nobody's with a number. Set and cleared by the owner, who
-            /// alone can rely on it.
-            owner: Sync.Atomic(u16),
-            /// Place in the batch.
-            ordinal: u8,
+            /// Which of its batch's.
+            ordinal: u32,
 
             pub fn batch(block: *Block) *Batch {
                 const first = @intFromPtr(block) - @as(usize, block.ordinal) * @sizeOf(Block);
                 return @ptrFromInt(first - @offsetOf(Batch, "blocks"));
             }
 
-            pub inline fn setOwner(block: *Block, number: u16) void {
-                block.owner.store(number, .monotonic, .block_owner);
+            fn ownership(number: u16, place: u8) u64 {
+                return @as(u64, number) << owner_shift | @as(u64, place) << place_shift;
             }
 
+            /// Names the owner of a block that nobody else can have. From here on the first of the others who
+            /// frees in it tells the owner.
+            pub fn setOwner(block: *Block, number: u16, place: u8) void {
+                _ = block.word.fetchOr(ownership(number, place), .monotonic, .block_owner);
+            }
+
+            /// Number from 1 on; of use to the owner, who alone can rely on the answer.
             pub inline fn isOwner(block: *const Block, number: u16) bool {
-                return block.owner.load(.monotonic, .block_owner) == number;
+                return ownerIn(block.word.load(.monotonic, .block_owner)) == number;
+            }
+
+            pub inline fn ownerIn(word: u64) u16 {
+                return @truncate(word >> owner_shift);
+            }
+
+            pub inline fn placeIn(word: u64) u8 {
+                return @truncate(word >> place_shift);
+            }
+
+            /// The block's place with its owner. Owner only.
+            pub inline fn ownPlace(block: *const Block) u8 {
+                return placeIn(block.word.load(.monotonic, .block_owner));
+            }
+
+            /// All slots are taken, and nobody owns it. A hint.
+            pub inline fn isFull(block: *const Block) bool {
+                return block.word.load(.monotonic, .block_own) == 0 and block.isUsedUp();
+            }
+
+            /// Nobody else has freed in it since the last `refill`. Owner only.
+            pub inline fn mayRest(block: *const Block) bool {
+                return @as(u32, @truncate(block.word.load(.monotonic, .block_own))) == 0;
+            }
+
+            pub fn isUsedUp(block: *const Block) bool {
+                return block.mine.load(.monotonic, .block_mine) == 0;
             }
 
             /// Frees the first slot of a block that is nobody's, and makes the caller its owner. False: it
             /// is somebody's. The caller holds the live slot.
-            pub inline fn freeOwning(block: *Block, slot: u5, number: u16) bool {
-                if (block.word.load(.monotonic, .block_own) != 0) return false;
-                // A slot in `mine` is free: a second free, to be told apart where it is always done.
-                if (block.mine.load(.monotonic, .block_mine) != 0) return false;
+            pub inline fn freeOwning(block: *Block, slot: u5, number: u16, own_place: u8) bool {
                 // Acquire: pairs with the release in `relinquish`: `mine` is written after it was left.
-                if (block.word.cmpxchg(0, held, .acquire, .monotonic, .block_own_take) != null) return false;
-                block.setOwner(number);
+                if (block.word.cmpxchg(0, held | ownership(number, own_place), .acquire, .monotonic, .block_own_take) != null) return false;
                 block.mine.store(@as(u32, 1) << slot, .monotonic, .block_take);
                 return true;
             }
 
             /// A free slot, now the caller's. Owner only.
             pub inline fn take(block: *Block) ?u5 {
+                return @intCast(block.takeBit() orelse return null);
+            }
+
+            /// `take`, for callers to whom a narrow number is a detour.
+            pub inline fn takeBit(block: *Block) ?usize {
                 const mine = block.mine.load(.monotonic, .block_mine);
                 if (mine == 0) {
                     @branchHint(.unlikely);
                     return null;
                 }
                 block.mine.store(mine & (mine - 1), .monotonic, .block_take);
-                return @intCast(@ctz(mine));
+                return @ctz(mine);
             }
 
             /// Takes in what others have freed. Owner only.
@@ -109,7 +149,8 @@ pub fn Batches(comptime Sync: type) type {
                 return true;
             }
 
-            pub inline fn freeLocal(block: *Block, slot: u5) error{DoubleFree}!void {
+            /// True: the block was used up. Owner only.
+            pub inline fn freeLocal(block: *Block, slot: u5) error{DoubleFree}!bool {
                 const bit = @as(u32, 1) << slot;
                 const mine = block.mine.load(.monotonic, .block_mine);
                 const word = block.word.load(.monotonic, .block_own);
@@ -119,10 +160,20 @@ pub fn Batches(comptime Sync: type) type {
                     return error.DoubleFree;
                 }
                 block.mine.store(mine | bit, .monotonic, .block_take);
+                return mine == 0;
             }
 
-            /// True: the caller must list the block. Not the owner.
-            pub fn freeRemote(block: *Block, slot: u5) error{DoubleFree}!bool {
+            /// What is left to do for who has freed a slot.
+            pub const After = union(enum) {
+                nothing,
+                /// The block is to be listed.
+                list,
+                /// The owner of that number is to be told of the block at that place.
+                tell: struct { number: u16, place: u8 },
+            };
+
+            /// Not the owner.
+            pub fn freeRemote(block: *Block, slot: u5) error{DoubleFree}!After {
                 const bit = @as(u32, 1) << slot;
                 // Acquire: pairs with the release in `refill`.
                 const seen: u32 = @truncate(block.word.load(.acquire, .block_check));
@@ -134,15 +185,22 @@ pub fn Batches(comptime Sync: type) type {
                 // Release: pairs with the acquires in `refill` and `allFree`.
                 const before = block.word.fetchOr(held | bit, .release, .block_free);
                 if (before & bit != 0) return error.DoubleFree;
-                return before & held == 0;
+                if (before & held == 0) return .list;
+                if (@as(u32, @truncate(before)) != 0 or ownerIn(before) == 0) return .nothing;
+                return .{ .tell = .{ .number = ownerIn(before), .place = placeIn(before) } };
             }
 
             /// Gives the block up, all of whose slots are taken. False: some are not. Owner only.
             pub fn relinquish(block: *Block) bool {
-                block.setOwner(0);
-                // Release: pairs with the acquire in the next owner's `refill`: it must read `mine` as
-                // it was left.
-                return block.word.cmpxchg(held, 0, .release, .monotonic, .block_idle) == null;
+                const word = block.word.load(.monotonic, .block_owner);
+                if (!block.isUsedUp() or @as(u32, @truncate(word)) != 0) return false;
+                // Release: pairs with the acquire of the next owner: it must read `mine` as it was left.
+                return block.word.cmpxchg(word, 0, .release, .monotonic, .block_idle) == null;
+            }
+
+            /// Nobody's with a number any more, but still in the caller's hands, who lists it.
+            pub fn disown(block: *Block) void {
+                _ = block.word.fetchAnd(held | std.math.maxInt(u32), .monotonic, .block_owner);
             }
 
             /// Free slots, as seen now.
@@ -191,7 +249,6 @@ pub fn Batches(comptime Sync: type) type {
                 for (&batch.blocks, 0..) |*block, ordinal| block.* = .{
                     .word = .init(held),
                     .mine = .init(every),
-                    .owner = .init(0),
                     .ordinal = @intCast(ordinal),
                 };
                 return &batch.blocks[0];
@@ -266,6 +323,29 @@ pub fn Batches(comptime Sync: type) type {
                 if (batch.allFree()) return true;
                 batch.list(batch.all(), stack);
                 return false;
+            }
+        };
+
+        /// How an owner hears of frees by others in blocks that are used up: a bit for each of its places.
+        pub const Mail = struct {
+            words: [places_max / 64]Sync.Atomic(u64) = @splat(.init(0)),
+
+            pub fn put(mail: *Mail, place: u8) void {
+                const bit = @as(u64, 1) << @intCast(place % 64);
+                // Release: pairs with the acquire in `take`: who finds the mail must find the slot.
+                _ = mail.words[place / 64].fetchOr(bit, .release, .mail_put);
+            }
+
+            /// A place, until there are none. Some may be of blocks that are there no longer.
+            pub fn take(mail: *Mail) ?u8 {
+                for (&mail.words, 0..) |*word, at| {
+                    const bits = word.load(.monotonic, .mail_look);
+                    if (bits == 0) continue;
+                    // Acquire: pairs with the release in `put`.
+                    _ = word.fetchAnd(bits & (bits - 1) | ~bits, .acquire, .mail_take);
+                    return @intCast(at * 64 + @ctz(bits));
+                }
+                return null;
             }
         };
 

@@ -42,10 +42,11 @@ pub fn Guard(comptime Sync: type, comptime rest: fn (u32) void, comptime shards_
 
             /// Begins a section. False: a remover has, or is about to have, what the thread owns; the
             /// thread may look at shared things, but not use its own. Either way `leave` ends it.
-            pub inline fn enter(seat: *Seat) bool {
+            /// `fence` is `lightFence`, or `warmFence` of who knows that removers have a process-wide barrier.
+            pub inline fn enter(seat: *Seat, comptime fence: anytype) bool {
                 seat.taken.store(1, .monotonic, .seat_enter);
                 // Keeps the store before what is read inside; pairs with heavyFence in settle.
-                Sync.lightFence();
+                fence();
                 // Acquire: pairs with the release in `handBack`.
                 return seat.thief.load(.acquire, .seat_mine) == 0;
             }

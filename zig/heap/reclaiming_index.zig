@@ -24,6 +24,8 @@ const fanout = 512;
 const fanout_shift = 9;
 /// Beyond it lies nothing that a process may have.
 pub const address_bits = 48;
+/// Records of batches lie at multiples of this; below it their entries have five bits and the kind.
+pub const record_alignment = 64;
 
 /// A page of metadata, as a backend gave it.
 pub const Page = struct { ptr: [*]u8, bytes: usize };
@@ -42,6 +44,8 @@ pub fn Index(comptime Sync: type) type {
 
         comptime {
             std.debug.assert(@sizeOf(Node) == page_bytes);
+            // The pages of 2 MiB are counted above an address.
+            std.debug.assert(64 - address_bits >= 9);
         }
 
         /// What lies at a page.
@@ -49,13 +53,30 @@ pub fn Index(comptime Sync: type) type {
             kind: enum(u1) { batch, passed } = .batch,
             /// Of a passed span: log2 of the alignment that was asked for.
             shift: u6 = 0,
-            /// Of a batch: its record, of which the low bits are zero. Of a passed span: its bytes.
+            /// Of a passed span: its bytes.
             value: u57 = 0,
 
             pub const none: Entry = .{};
 
-            pub fn ofBatch(address: usize) Entry {
-                return @bitCast(@as(u64, address));
+            /// Of a batch: its record, in whose low bits, which are zero, its class stands, and above the
+            /// address which of the batch's pages this is. So a free need not look at the record.
+            pub fn ofBatch(address: usize, class_number: u5) Entry {
+                return @bitCast(@as(u64, address) | @as(u64, class_number) << 1);
+            }
+
+            /// The entry of the next page.
+            fn next(entry: Entry) Entry {
+                return if (entry.isNone()) entry else @bitCast(@as(u64, @bitCast(entry)) + (1 << address_bits));
+            }
+
+            pub inline fn class(entry: Entry) u5 {
+                return @truncate(@as(u64, @bitCast(entry)) >> 1);
+            }
+
+            /// Of a batch: how far in it `address` is, which lies on this page.
+            pub inline fn offsetOf(entry: Entry, address: usize) usize {
+                const wide: u64 = @bitCast(entry);
+                return @intCast((wide >> address_bits << 12) + (address & (page_bytes - 1)));
             }
 
             pub fn ofPassed(bytes: usize, alignment: usize) Entry {
@@ -67,7 +88,7 @@ pub fn Index(comptime Sync: type) type {
             }
 
             pub fn record(entry: Entry) usize {
-                return @truncate(@as(u64, @bitCast(entry)));
+                return @truncate(@as(u64, @bitCast(entry)) & ((1 << address_bits) - record_alignment));
             }
         };
 
@@ -118,7 +139,7 @@ pub fn Index(comptime Sync: type) type {
         /// Path from the root to the leaf of an address.
         const Path = struct { links: [3]*Sync.Atomic(u64), leaf: *Node };
 
-        fn path(index: *Self, address: u64) ?Path {
+        noinline fn path(index: *Self, address: u64) ?Path {
             var found: Path = .{ .links = undefined, .leaf = &index.root };
             inline for (0..3) |level| {
                 found.links[level] = &found.leaf.entries[step(address, level)];
@@ -135,7 +156,7 @@ pub fn Index(comptime Sync: type) type {
             return index.missingAt(start) + if (apart) index.missingAt(last) else 0;
         }
 
-        fn missingAt(index: *const Self, address: u64) u32 {
+        noinline fn missingAt(index: *const Self, address: u64) u32 {
             var node: *const Node = &index.root;
             inline for (0..3) |level| {
                 const link: Link = @bitCast(node.entries[step(address, level)].load(.monotonic, .index_walk));
@@ -150,7 +171,7 @@ pub fn Index(comptime Sync: type) type {
             index.ensureAt(start + bytes - 1, spare);
         }
 
-        fn ensureAt(index: *Self, address: usize, spare: anytype) void {
+        noinline fn ensureAt(index: *Self, address: usize, spare: anytype) void {
             var node = &index.root;
             var above: ?*Sync.Atomic(u64) = null;
             inline for (0..3) |level| {
@@ -202,10 +223,14 @@ pub fn Index(comptime Sync: type) type {
             index.count(found.links[2], if (entry.isNone()) -1 else 1);
         }
 
-        /// Enters or removes the same for each page from `start` on.
-        pub noinline fn setRange(index: *Self, start: usize, bytes: usize, entry: Entry) void {
+        /// Enters or removes a batch for each page from `start` on; `first` is the first page's entry.
+        pub noinline fn setRange(index: *Self, start: usize, bytes: usize, first: Entry) void {
             var address = start;
-            while (address < start + bytes) : (address += page_bytes) index.set(address, entry);
+            var entry = first;
+            while (address < start + bytes) : (address += page_bytes) {
+                index.set(address, entry);
+                entry = entry.next();
+            }
         }
 
         /// Takes nodes without entries out of sight; they may be given back after a `settle`.
@@ -215,7 +240,7 @@ pub fn Index(comptime Sync: type) type {
             return pages[0..taken];
         }
 
-        fn collectBelow(index: *Self, node: *Node, above: ?*Sync.Atomic(u64), deeper: u32, pages: []Page, taken: *usize) void {
+        noinline fn collectBelow(index: *Self, node: *Node, above: ?*Sync.Atomic(u64), deeper: u32, pages: []Page, taken: *usize) void {
             for (&node.entries) |*cell| {
                 var link: Link = @bitCast(cell.load(.monotonic, .index_walk));
                 const below = link.node() orelse continue;

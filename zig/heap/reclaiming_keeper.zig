@@ -75,7 +75,7 @@ pub fn Keeper(comptime Heap: type) type {
             }
         }
 
-        fn claim(heap: *Heap, thread: ?u32, class: u32) ?[*]u8 {
+        noinline fn claim(heap: *Heap, thread: ?u32, class: u32) ?[*]u8 {
             const section = heap.enter(thread, class);
             defer heap.leave(section);
             if (section.local) |local| if (claimOwn(local, class)) |ptr| return ptr;
@@ -94,27 +94,46 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         /// From what the thread has, whose current block has no slot left.
-        fn claimOwn(local: *Heap.Local, class: u32) ?[*]u8 {
+        noinline fn claimOwn(local: *Heap.Local, class: u32) ?[*]u8 {
             const own = &local.own[class];
             const address = own.block.load(.monotonic, .own_block);
             if (address != 0) {
                 const block: *Block = @ptrFromInt(address);
-                // Here again after the backend has allocated in the name of this thread.
-                if (block.take()) |slot| return at(block, slot);
-                if (block.refill() or !block.relinquish()) {
-                    block.setOwner(local.number);
-                    _ = block.refill();
-                    return at(block, block.take().?);
-                }
-                own.block.store(0, .monotonic, .own_block);
+                // There may be some: after the backend has allocated in the name of this thread.
+                if (block.take() orelse if (block.refill()) block.take() else null) |slot| return atSlot(own, class, slot);
+                // It rests. Who frees in it from here on finds its word empty, and tells.
             }
-            const block = own.pop() orelse return null;
-            setCurrent(local, block);
-            return at(block, block.take().?);
+            while (true) {
+                if (local.pop(class)) |place| {
+                    const block: *Block = @ptrFromInt(place.block.load(.monotonic, .own_place));
+                    own.base = place.base;
+                    own.block.store(@intFromPtr(block), .monotonic, .own_block);
+                    return atSlot(own, class, block.take().?);
+                }
+                if (!readMail(local, class)) return null;
+            }
+        }
+
+        inline fn atSlot(own: *const Heap.Own, class: u32, slot: u5) [*]u8 {
+            return @ptrFromInt(own.base + slot * Heap.slotBytes(class));
+        }
+
+        /// Stashes resting blocks in which others have freed. False: there are none.
+        noinline fn readMail(local: *Heap.Local, class: u32) bool {
+            const own = &local.own[class];
+            while (own.stashed < Heap.stash_counts[class]) {
+                const number = local.mail[class].take() orelse break;
+                const address = local.placesOf(class)[number].block.load(.monotonic, .own_place);
+                // Gone by now, or below: stashed already.
+                if (address == 0) continue;
+                const block: *Block = @ptrFromInt(address);
+                if (block.isUsedUp() and block.refill()) local.push(class, number);
+            }
+            return own.stashed != 0;
         }
 
         /// A slot of a block that the caller got from `grow`.
-        fn adopt(heap: *Heap, thread: ?u32, class: u32, block: *Block) [*]u8 {
+        noinline fn adopt(heap: *Heap, thread: ?u32, class: u32, block: *Block) [*]u8 {
             const section = heap.enter(thread, class);
             defer heap.leave(section);
             _ = block.refill();
@@ -123,37 +142,82 @@ pub fn Keeper(comptime Heap: type) type {
             return ptr;
         }
 
-        /// Makes a block the thread's own; who may not own any shows it to everyone. Inside of a section.
+        /// Makes a block the thread's current one; who may not own any shows it to everyone. Inside of a section.
         noinline fn install(heap: *Heap, section: Heap.Section, block: *Block) void {
             const local = section.local orelse return putBack(heap, block);
             const class = block.batch().class;
             const own = &local.own[class];
-            block.setOwner(local.number);
+            const current: ?*Block = @ptrFromInt(own.block.load(.monotonic, .own_block));
+            const place = vacate(heap, local, class) orelse return putBack(heap, block);
             // The backend may have allocated here meanwhile, in the name of this thread.
-            const before = own.block.load(.monotonic, .own_block);
-            if (before != 0 and !own.push(class, @ptrFromInt(before))) putBack(heap, @ptrFromInt(before));
-            setCurrent(local, block);
+            if (current) |before| if (!before.isUsedUp()) {
+                if (own.stashed < Heap.stash_counts[class]) local.push(class, before.ownPlace()) else letGo(heap, local, class, before);
+            };
+            block.setOwner(local.number, place);
+            own.base = @intFromPtr(at(block, 0));
+            settleIn(local, class, place, block, own.base);
+            own.slots = block.batch().slots_per_block;
+            own.shift = @ctz(Heap.slotBytes(class));
+            local.recent = class;
+            own.block.store(@intFromPtr(block), .monotonic, .own_block);
         }
 
-        fn setCurrent(local: *Heap.Local, block: *Block) void {
-            const class = block.batch().class;
+        fn settleIn(local: *Heap.Local, class: usize, number: u8, block: *Block, base: usize) void {
             const own = &local.own[class];
-            own.base = @intFromPtr(at(block, 0));
-            local.recent = class;
-            local.guesses[own.base / page_bytes % local.guesses.len] = class;
+            const place = &local.placesOf(class)[number];
+            place.base = base;
             // Release: pairs with the acquire in `isWorth`, which looks at the block.
-            own.block.store(@intFromPtr(block), .release, .own_block);
+            place.block.store(@intFromPtr(block), .release, .own_place);
+            if (own.used.load(.monotonic, .own_used) <= number) own.used.store(@as(u32, number) + 1, .release, .own_used);
+        }
+
+        /// An empty place, for which a resting block may have to go; null: all blocks have free slots.
+        inline fn vacate(heap: *Heap, local: *Heap.Local, class: usize) ?u8 {
+            const own = &local.own[class];
+            const places = local.placesOf(class);
+            for (0..places.len) |_| {
+                const number = own.hand;
+                own.hand = if (number + 1 == places.len) 0 else number + 1;
+                const address = places[number].block.load(.monotonic, .own_place);
+                if (address == 0) return @intCast(number);
+                const block: *Block = @ptrFromInt(address);
+                if (!block.isUsedUp() or address == own.block.load(.monotonic, .own_block)) continue;
+                // The next one to go, which nobody has looked at for long.
+                const after: ?*const Block = @ptrFromInt(places[own.hand].block.load(.monotonic, .own_place));
+                if (after) |one| @prefetch(one, .{ .rw = .write });
+                places[number].block.store(0, .monotonic, .own_place);
+                putBack(heap, block);
+                return @intCast(number);
+            }
+            return null;
+        }
+
+        /// Frees the first slot of a block that is nobody's, and makes it the thread's. False: it is somebody's,
+        /// or the thread has enough.
+        pub noinline fn freeOwning(heap: *Heap, local: *Heap.Local, class: usize, block: *Block, slot: u5, base: usize) bool {
+            if (!block.isFull() or local.own[class].stashed == Heap.stash_counts[class]) return false;
+            const place = vacate(heap, local, class) orelse return false;
+            if (!block.freeOwning(slot, local.number, place)) return false;
+            settleIn(local, class, place, block, base);
+            local.push(class, place);
+            return true;
+        }
+
+        /// Empties the place of a block that is neither current nor stashed.
+        pub noinline fn letGo(heap: *Heap, local: *Heap.Local, class: usize, block: *Block) void {
+            local.placesOf(class)[block.ownPlace()].block.store(0, .monotonic, .own_place);
+            putBack(heap, block);
         }
 
         /// Gives up ownership. Inside of a section.
         noinline fn putBack(heap: *Heap, block: *Block) void {
-            block.setOwner(0);
-            if (block.mine.load(.monotonic, .block_mine) == 0 and block.relinquish()) return;
+            if (block.relinquish()) return;
+            block.disown();
             const batch = block.batch();
             batch.list(@as(u32, 1) << @intCast(block.ordinal), &heap.classes[batch.class].stack);
         }
 
-        fn at(block: *Block, slot: usize) [*]u8 {
+        noinline fn at(block: *Block, slot: usize) [*]u8 {
             const batch = block.batch();
             const number = @as(usize, block.ordinal) * batch.slots_per_block + slot;
             return @ptrFromInt(batch.start + number * Heap.slotBytes(batch.class));
@@ -164,7 +228,7 @@ pub fn Keeper(comptime Heap: type) type {
         const Growth = union(enum) { block: *Block, refused };
 
         /// A block that the caller now owns: of a batch of its own, or of another thread's that came first.
-        fn grow(heap: *Heap, thread: ?u32, class: u32) Growth {
+        noinline fn grow(heap: *Heap, thread: ?u32, class: u32) Growth {
             const bytes = Heap.batchBytes(class);
             const alignment = Heap.batchAlignment(class);
             if (ds.fault("reclaiming-locks-backend")) heap.ledger.acquire();
@@ -195,12 +259,12 @@ pub fn Keeper(comptime Heap: type) type {
             return refused(heap);
         }
 
-        fn refused(heap: *Heap) Growth {
+        noinline fn refused(heap: *Heap) Growth {
             _ = heap.totals.refusals.fetchAdd(1, .monotonic, .total);
             return .refused;
         }
 
-        fn takePage(heap: *Heap, thread: ?u32) ?Page {
+        noinline fn takePage(heap: *Heap, thread: ?u32) ?Page {
             const span = heap.backend.take(thread, page_bytes, page_bytes) orelse return null;
             const page: Page = .{ .ptr = span.ptr, .bytes = span.bytes };
             if (Heap.Index.fits(page)) return page;
@@ -209,7 +273,7 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         /// Null: there are too few spare pages. Under the ledger's lock.
-        fn publish(heap: *Heap, class: u32, start: usize, span_bytes: usize, spare: *Spare) ?*Block {
+        noinline fn publish(heap: *Heap, class: u32, start: usize, span_bytes: usize, spare: *Spare) ?*Block {
             const bytes = Heap.batchBytes(class);
             const shelf = !heap.shelves.hasRoom();
             // All or nothing: nodes added for later could be reclaimed in between, for ever.
@@ -224,7 +288,7 @@ pub fn Keeper(comptime Heap: type) type {
             family.newest = batch;
             family.batches += 1;
             family.batches_bytes += span_bytes;
-            heap.index.setRange(start, bytes, .ofBatch(@intFromPtr(batch)));
+            heap.index.setRange(start, bytes, .ofBatch(@intFromPtr(batch), @intCast(class)));
             batch.publish(&family.stack);
             return block;
         }
@@ -298,11 +362,11 @@ pub fn Keeper(comptime Heap: type) type {
 
         /// Takes blocks of classes [from, to) from their owners: those with free slots, or all of whose
         /// slots are free. Under the reclaimer's lock, so that no record goes away.
-        fn recall(heap: *Heap, from: usize, to: usize, wish: Wish) void {
+        noinline fn recall(heap: *Heap, from: usize, to: usize, wish: Wish) void {
             const seen = heap.threads_seen.load(.monotonic, .threads_seen);
             var worth = false;
             for (heap.locals[0..seen]) |*local| {
-                if (!isWorth(local.own[from..to], wish)) continue;
+                if (!isWorth(local, from, to, wish)) continue;
                 local.seat.steal();
                 worth = true;
             }
@@ -312,19 +376,18 @@ pub fn Keeper(comptime Heap: type) type {
             var count: u64 = 0;
             for (heap.locals[0..seen]) |*local| {
                 if (local.seat.thief.load(.monotonic, .seat_stolen) == 0) continue;
-                for (local.own[from..to]) |*own| count += disownSome(heap, own, wish);
+                for (from..to) |class| count += disownSome(heap, local, class, wish);
                 local.seat.handBack();
             }
             _ = heap.totals.recalls.fetchAdd(count, .monotonic, .total);
         }
 
-        fn isWorth(owns: []Heap.Own, wish: Wish) bool {
-            for (owns) |*own| {
-                if (isWanted(own.block.load(.acquire, .own_look), wish)) return true;
-                for (&own.stash) |*cell| {
-                    const address = cell.load(.acquire, .own_look);
-                    if (address == 0) break;
-                    if (isWanted(address, wish)) return true;
+        noinline fn isWorth(local: *Heap.Local, from: usize, to: usize, wish: Wish) bool {
+            for (from..to) |class| {
+                // Acquire, here and below: pairs with the releases in `settleIn`, which show a block.
+                const used = local.own[class].used.load(.acquire, .own_used);
+                for (local.placesOf(class)[0..used]) |*place| {
+                    if (isWanted(place.block.load(.acquire, .own_look), wish)) return true;
                 }
             }
             return false;
@@ -337,32 +400,32 @@ pub fn Keeper(comptime Heap: type) type {
             return if (wish == .whole) free == block.batch().full() else free != 0;
         }
 
-        fn disownSome(heap: *Heap, own: *Heap.Own, wish: ?Wish) u64 {
+        noinline fn disownSome(heap: *Heap, local: *Heap.Local, class: usize, wish: ?Wish) u64 {
+            const own = &local.own[class];
+            const places = local.placesOf(class);
             var count: u64 = 0;
-            const address = own.block.load(.monotonic, .own_block);
-            if (address != 0 and (wish == null or isWanted(address, wish.?))) {
-                own.block.store(0, .monotonic, .own_block);
+            var used: u32 = 0;
+            for (places[0..own.used.load(.monotonic, .own_used)], 0..) |*place, number| {
+                const address = place.block.load(.monotonic, .own_place);
+                if (address == 0) continue;
+                if (wish != null and !isWanted(address, wish.?)) {
+                    used = @intCast(number + 1);
+                    continue;
+                }
+                if (own.block.load(.monotonic, .own_block) == address) {
+                    own.block.store(0, .monotonic, .own_block);
+                    own.slots = 0;
+                }
+                place.block.store(0, .monotonic, .own_place);
                 putBack(heap, @ptrFromInt(address));
                 count += 1;
             }
-            var kept: u32 = 0;
-            const stashed = own.stashed;
-            for (own.stash[0..stashed]) |*cell| {
-                const block = cell.load(.monotonic, .own_stash);
-                cell.store(0, .monotonic, .own_stash);
-                if (wish == null or isWanted(block, wish.?)) {
-                    putBack(heap, @ptrFromInt(block));
-                    count += 1;
-                } else {
-                    own.stash[kept].store(block, .release, .own_stash);
-                    kept += 1;
-                }
-            }
-            own.stashed = kept;
+            own.used.store(used, .monotonic, .own_used);
+            local.dropEmpty(class);
             return count;
         }
 
-        fn recallClass(heap: *Heap, class: u32) void {
+        noinline fn recallClass(heap: *Heap, class: u32) void {
             heap.reclaimer.acquire();
             recall(heap, class, class + 1, .room);
             heap.reclaimer.release();
@@ -374,12 +437,12 @@ pub fn Keeper(comptime Heap: type) type {
             defer heap.reclaimer.release();
             // Acquire: pairs with the release of the thread's last section.
             _ = heap.locals[thread].seat.taken.load(.acquire, .seat_ended);
-            for (&heap.locals[thread].own) |*own| _ = disownSome(heap, own, null);
+            for (0..Heap.classes_count) |class| _ = disownSome(heap, &heap.locals[thread], class, null);
         }
 
         // ---- reclaiming
 
-        pub fn reclaim(heap: *Heap) u64 {
+        pub noinline fn reclaim(heap: *Heap) u64 {
             heap.reclaimer.acquire();
             recall(heap, 0, Heap.classes_count, .whole);
             var first: ?*Batch = null;
@@ -453,7 +516,7 @@ pub fn Keeper(comptime Heap: type) type {
         }
 
         /// Memory first, then records, and shelves that are empty then.
-        fn giveBatches(heap: *Heap, first: ?*Batch) u64 {
+        noinline fn giveBatches(heap: *Heap, first: ?*Batch) u64 {
             var bytes: u64 = 0;
             var next = first;
             while (next) |batch| : (next = batch.older) {

@@ -613,3 +613,48 @@ test "what one thread keeps is there for another when the backend refuses" {
     try house.heap.free(3, other);
     try house.expectBack();
 }
+
+test "what others free in blocks that rest is their owner's again, without growth" {
+    const house = try House(Small).init(.{});
+    defer house.deinit();
+    var slots: [2000][*]u8 = undefined;
+    for (&slots) |*slot| slot.* = house.heap.alloc(0, 64, 0).?;
+    const growths = house.heap.figures().growths;
+    for ([_]?u32{ 1, null }) |other| {
+        // One of each block first, then all of some.
+        for (slots, 0..) |slot, at| if (at % 32 == 5 or at >= 1500) try house.heap.free(other, slot);
+        for (&slots, 0..) |*slot, at| if (at % 32 == 5 or at >= 1500) {
+            slot.* = house.heap.alloc(0, 64, 0).?;
+        };
+        try testing.expectEqual(2000, house.heap.figures().live_slots);
+    }
+    try testing.expectEqual(growths, house.heap.figures().growths);
+    // The thread's own frees, too, and each slot only once.
+    for (slots) |slot| {
+        try house.heap.free(0, slot);
+        for ([_]?u32{ 0, 1, null }) |thread| try testing.expectError(error.DoubleFree, house.heap.free(thread, slot));
+    }
+    try house.expectBack();
+}
+
+test "a thread that owns all it may lets go what rested longest" {
+    const house = try House(Small).init(.{});
+    defer house.deinit();
+    const count = 40_000;
+    const slots = try testing.allocator.alloc([*]u8, count);
+    defer testing.allocator.free(slots);
+    for (slots) |*slot| slot.* = house.heap.alloc(0, 64, 0).?;
+    var prng: std.Random.DefaultPrng = .init(testing.random_seed);
+    for (0..count) |_| {
+        const slot = &slots[prng.random().uintLessThan(usize, count)];
+        try house.heap.free(0, slot.*);
+        slot.* = house.heap.alloc(0, 64, 0).?;
+    }
+    const growths = house.heap.figures().growths;
+    // Another thread takes what the first has let go and it frees.
+    for (slots[0 .. count / 2]) |slot| try house.heap.free(1, slot);
+    for (slots[0 .. count / 2]) |*slot| slot.* = house.heap.alloc(1, 64, 0).?;
+    try testing.expect(house.heap.figures().growths - growths <= 8192 * 64 / (64 * kib) + 2);
+    for (slots) |slot| try house.heap.free(0, slot);
+    try house.expectBack();
+}

@@ -1,8 +1,9 @@
 //! The blocks of the reclaiming heap under the simulated threads: claims, frees by owners and by
-//! others, blocks given up and taken by their first free, and a remover who steals and detaches.
+//! others, blocks that rest or are given up and taken by their first free, and a remover who steals and
+//! detaches.
 //!
-//! One batch of two blocks of two slots, its stack, and two threads with seats that each own at most
-//! one block; the third is the reclaimer. The code under test is that of reclaiming_batch.zig and
+//! One batch of two blocks of two slots, its stack, and two threads with seats, each with one block that
+//! it allocates from; the third is the reclaimer. The code under test is that of reclaiming_batch.zig and
 //! reclaiming_guard.zig; what stands here in place of reclaiming_keeper.zig is its skeleton. What a
 //! slot holds lies in `Plain` cells, so that a hand-over without release and acquire shows as a race.
 //! When the batch has been detached and settled, its memory is the remover's: it writes every slot.
@@ -40,6 +41,9 @@ var stack: Batches.Stack = undefined;
 var guard: Guard = undefined;
 var seats: [2]Guard.Seat = undefined;
 var own: [2]?*Block = undefined;
+/// Blocks that each thread owns beside that, by their number in the batch: those places never move.
+var rests: [2][blocks]?*Block = undefined;
+var mail: [2]Batches.Mail = undefined;
 var memory: [total]Sim.Plain(u32) = undefined;
 /// What each slot must hold, and who has it; 0: nobody.
 var value: [total]u32 = undefined;
@@ -68,15 +72,16 @@ fn setup() void {
     guard = .{};
     seats = @splat(.{});
     own = @splat(null);
+    rests = @splat(@splat(null));
+    mail = @splat(.{});
     memory = @splat(.init(0));
     value = @splat(0);
     holder = @splat(0);
     gone = false;
     record = .init(0);
     post = .init(0);
-    const first = batch.init(1 << 20, 1 << 16, 0, blocks, slots);
+    _ = batch.init(1 << 20, 1 << 16, 0, blocks, slots);
     batch.publish(&stack);
-    first.setOwner(0);
     batch.list(1, &stack);
 }
 
@@ -98,18 +103,29 @@ fn placeOf(block: *Block, slot: u5) usize {
 
 fn alloc(thread: u8) void {
     const seat = &seats[thread - 1];
-    const mine = seat.enter();
+    const mine = seat.enter(Sim.lightFence);
     defer seat.leave();
     const cell = &own[thread - 1];
     if (mine) if (cell.*) |block| {
         if (block.take()) |slot| return take(thread, block, slot);
-        if (block.refill() or !block.relinquish()) {
-            block.setOwner(thread);
-            _ = block.refill();
-            return take(thread, block, block.take().?);
-        }
+        if (block.refill()) return take(thread, block, block.take().?);
         cell.* = null;
+        if (below(2) == 0) {
+            rests[thread - 1][block.ordinal] = block;
+        } else putBack(block);
     };
+    if (mine) {
+        const rest_of = &rests[thread - 1];
+        while (mail[thread - 1].take()) |place| {
+            const block = rest_of[place] orelse continue;
+            if (block.isUsedUp()) _ = block.refill();
+        }
+        for (rest_of) |*place| if (place.*) |block| if (!block.isUsedUp()) {
+            place.* = null;
+            cell.* = block;
+            return take(thread, block, block.take().?);
+        };
+    }
     while (stack.claim()) |block| {
         expect(!gone, "a block of a batch that is gone");
         _ = block.refill();
@@ -119,7 +135,7 @@ fn alloc(thread: u8) void {
         };
         take(thread, block, slot);
         if (mine) {
-            block.setOwner(thread);
+            block.setOwner(thread, @intCast(block.ordinal));
             cell.* = block;
         } else putBack(block);
         return;
@@ -136,8 +152,8 @@ fn take(thread: u8, block: *Block, slot: u5) void {
 }
 
 fn putBack(block: *Block) void {
-    block.setOwner(0);
-    if (block.mine.load(.monotonic, .block_mine) == 0 and block.relinquish()) return;
+    if (block.relinquish()) return;
+    block.disown();
     batch.list(@as(u32, 1) << @intCast(block.ordinal), &stack);
 }
 
@@ -165,14 +181,14 @@ fn freeAt(thread: u8, at: usize) void {
         return freeRemote(block, slot);
     }
     const seat = &seats[thread - 1];
-    const mine = seat.enter();
+    const mine = seat.enter(Sim.lightFence);
     defer seat.leave();
     if (mine) {
         if (block.isOwner(thread)) {
-            block.freeLocal(slot) catch scheduler.fail("a live slot was taken for a free one");
+            _ = block.freeLocal(slot) catch scheduler.fail("a live slot was taken for a free one");
             return;
         }
-        if (own[thread - 1] == null and block.freeOwning(slot, thread)) {
+        if (own[thread - 1] == null and block.freeOwning(slot, thread, @intCast(block.ordinal))) {
             own[thread - 1] = block;
             return;
         }
@@ -181,10 +197,14 @@ fn freeAt(thread: u8, at: usize) void {
 }
 
 fn freeRemote(block: *Block, slot: u5) void {
-    const list = block.freeRemote(slot) catch return scheduler.fail("a live slot was taken for a free one");
+    const after = block.freeRemote(slot) catch return scheduler.fail("a live slot was taken for a free one");
     // The batch may be nobody's by now, but not the backend's.
     expect(record.get() == 0, "a record that has gone back");
-    if (list) batch.list(@as(u32, 1) << @intCast(block.ordinal), &stack);
+    switch (after) {
+        .nothing => {},
+        .list => batch.list(@as(u32, 1) << @intCast(block.ordinal), &stack),
+        .tell => |owner| mail[owner.number - 1].put(owner.place),
+    }
 }
 
 /// Leaves a slot for the other thread, and frees what lay there.
@@ -202,9 +222,13 @@ fn reclaim() void {
     if (gone) return;
     for (&seats) |*seat| seat.steal();
     guard.settle(Seats{});
-    for (&seats, &own) |*seat, *cell| {
+    for (&seats, &own, &rests) |*seat, *cell, *resting| {
         if (cell.*) |block| putBack(block);
         cell.* = null;
+        for (resting) |*place| {
+            if (place.*) |block| putBack(block);
+            place.* = null;
+        }
         seat.handBack();
     }
     if (!batch.detach(&stack)) return;
@@ -223,23 +247,27 @@ fn reclaim() void {
 }
 
 fn check() void {
+    for (&mail, &rests) |*letters, resting| {
+        var told: [blocks]bool = @splat(false);
+        while (letters.take()) |place| told[place] = true;
+        for (resting, told) |place, one| if (place) |block| {
+            const unseen = block.isUsedUp() and block.freeSlots() != 0;
+            expect(one or !unseen, "a slot that its owner was not told of");
+        };
+    }
     for (holder, 0..) |who, at| if (who != 0) {
         expect(!gone, "a live slot in a batch that is gone");
         const block = &batch.blocks[at / slots];
         holder[at] = 0;
-        const owned = for (own) |one| {
-            if (one == block) break true;
-        } else false;
-        if (owned) {
-            block.freeLocal(@intCast(at % slots)) catch scheduler.fail("a live slot was taken for a free one");
-        } else if (block.freeRemote(@intCast(at % slots)) catch return scheduler.fail("a second free")) {
-            batch.list(@as(u32, 1) << @intCast(block.ordinal), &stack);
-        }
+        freeRemote(block, @intCast(at % slots));
     };
     if (gone) {
         expect(stack.claim() == null, "a batch that is gone is still listed");
         return;
     }
-    for (&own) |*cell| if (cell.*) |block| putBack(block);
+    for (&own, &rests) |cell, resting| {
+        if (cell) |block| putBack(block);
+        for (resting) |place| if (place) |block| putBack(block);
+    }
     expect(batch.detach(&stack), "a slot or a block was lost");
 }

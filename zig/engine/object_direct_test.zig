@@ -201,3 +201,47 @@ test "in a forked child a record refuses" {
     record.* = before;
     try testing.expectEqual(Status.ok, give(record, ptr));
 }
+
+test "the direct face of a reclaiming allocator refuses wrong frees, and refuses after a close" {
+    const Reclaiming = Engine.reclaiming_direct;
+    defer engine.deinit();
+    const thread = attach();
+    const other = attach();
+    const options = std.mem.zeroes(types.ReclaimingOptions);
+    const id: u32 = @intFromFloat(engine.reclaimingCreate(&options));
+    try testing.expectEqual(null, Direct.of(&engine, thread, id));
+    const record = Reclaiming.of(&engine, thread, id).?;
+    const elsewhere = Reclaiming.of(&engine, other, id).?;
+    const global = create();
+    try testing.expectEqual(null, Reclaiming.of(&engine, thread, global));
+    for ([_]usize{ 1, 16, 17, 100, 4096, 64 << 10, 2 << 20, (2 << 20) + 1 }) |bytes| {
+        var ptrs: [70]*anyopaque = undefined;
+        for (&ptrs) |*ptr| ptr.* = Reclaiming.take(&engine, record, bytes).?;
+        for (ptrs, 0..) |ptr, i| {
+            @memset(@as([*]u8, @ptrCast(ptr))[0..bytes], 0x5A);
+            try testing.expectEqual(Status.foreign, Reclaiming.give(&engine, record, byte(ptr, 1)));
+            const by = if (i % 3 == 0) elsewhere else record;
+            try testing.expectEqual(Status.ok, Reclaiming.give(&engine, by, ptr));
+            try testing.expect(Reclaiming.give(&engine, record, ptr) != .ok);
+            try testing.expect(Reclaiming.give(&engine, elsewhere, ptr) != .ok);
+        }
+    }
+    try testing.expectEqual(null, Reclaiming.take(&engine, record, 0));
+    try testing.expectEqual(null, Reclaiming.take(&engine, record, std.math.maxInt(usize)));
+    try testing.expectEqual(Status.ok, Reclaiming.give(&engine, record, null));
+    var local: u64 = 0;
+    try testing.expectEqual(Status.foreign, Reclaiming.give(&engine, record, &local));
+    const last = Reclaiming.take(&engine, record, 64).?;
+    try testing.expectEqual(Status.ok, engine.objectFree(.reclaiming, other, id, last));
+    _ = engine.threadDetach(other);
+    try testing.expectEqual(null, Reclaiming.take(&engine, elsewhere, 64));
+    try testing.expect(engine.reclaimingReclaim(id) > 0);
+    try testing.expectEqual(0, engine.poolClose(thread, id, 0));
+    try testing.expectEqual(null, Reclaiming.take(&engine, record, 64));
+    try testing.expectEqual(Status.closed, Reclaiming.give(&engine, record, last));
+    // A general allocator in the same slot is not what the old record leads to.
+    const next = create();
+    try testing.expectEqual(null, Reclaiming.take(&engine, record, 64));
+    try testing.expectEqual(0, engine.poolClose(thread, next, 0));
+    try testing.expectEqual(0, engine.poolClose(thread, global, 0));
+}
