@@ -161,9 +161,9 @@ pub fn Warm(comptime P: type) type {
             if (class >= classes or cache.near.hot.warm == Flavor.nothing) return 0;
             const row = &cache.rows[class];
             const flavor: Flavor = @bitCast(cache.near.hot.warm);
-            if (row.heads[flavor.index()] == none) {
+            if (topOf(cache, row, flavor) == none) {
                 self.collectFreed(cache);
-                if (row.heads[flavor.index()] == none) {
+                if (topOf(cache, row, flavor) == none) {
                     var chain: ds.Chain = .{};
                     const stack = &self.stacks[class][flavor.index()].dirty;
                     if (stack.popMany(self.table, @max(1, row.max / 2), &chain) == 0) return 0;
@@ -171,8 +171,15 @@ pub fn Warm(comptime P: type) type {
                     if (!self.keepChain(cache, class, flavor, chain)) return 0;
                 }
             }
-            makeOurs(self, cache, row.heads[flavor.index()]);
+            makeOurs(self, cache, topOf(cache, row, flavor));
             return takeNear(cache, bytes);
+        }
+
+        /// The newest of a list, by the owner; a guess as soon as it is told. `none` too if a thief is inside.
+        noinline fn topOf(cache: *Cache, row: *const Cache.Row, flavor: Flavor) u32 {
+            if (!cache.near.lock.tryEnter()) return none;
+            defer cache.near.lock.leave();
+            return row.heads[flavor.index()];
         }
 
         /// Whose it was that lies in this thread's list is of no use to anyone. What the system may take
