@@ -1,27 +1,48 @@
 // B8's Worker: reads records, adds them up, and gives them back; one answer when all have come.
 
-import { SlabRemote, type SlabRemoteToken } from "../../src/index.ts";
-import type { Done, recordLayout, RecordObject, Start } from "./b8_records.ts";
+import { SlabRemote } from "../../src/index.ts";
+import { type Done, putWord, type RecordObject, type Start, takenWord } from "./b8_records.ts";
 
 declare var self: Worker;
 
 let expected = 0;
 let seen = 0;
 let sum = 0;
-let readSlots: ((slots: Float64Array) => void) | undefined;
+let readSlots: ((count: number) => number) | undefined;
 
-function slots(token: SlabRemoteToken<typeof recordLayout>): (slots: Float64Array) => void {
+/** Slot numbers that are read and freed together. */
+const batchSlots = 256;
+/** Looks at an empty ring before the Worker sleeps. */
+const patience = 200;
+
+function slots({ token, ring, words }: NonNullable<Start["slots"]>): (count: number) => number {
   const remote = SlabRemote.attach(token);
   const { id, price, name } = remote.fields;
+  const numbers = new Float64Array(ring);
+  const state = new Int32Array(words);
+  const batch = new Float64Array(batchSlots);
   const text = new Int32Array(6);
-  return (batch) => {
-    for (let i = 0; i < batch.length; i++) {
-      const slot = batch[i] as number;
-      name.readWords(slot, text);
-      sum += id.get(slot) + price.get(slot) + (text[0] as number);
+  return (count) => {
+    let total = 0;
+    let idle = 0;
+    for (let taken = 0; taken < count; ) {
+      const ready = Math.min(Atomics.load(state, putWord) - taken, batchSlots);
+      if (ready <= 0) {
+        if (idle++ > patience) Atomics.wait(state, putWord, taken, 1);
+        continue;
+      }
+      idle = 0;
+      for (let i = 0; i < ready; i++) {
+        const slot = numbers[(taken + i) % numbers.length] as number;
+        batch[i] = slot;
+        name.readWords(slot, text);
+        total += id.get(slot) + price.get(slot) + (text[0] as number);
+      }
+      remote.freeMany(batch, ready);
+      taken += ready;
+      Atomics.store(state, takenWord, taken);
     }
-    remote.freeMany(batch);
-    seen += batch.length;
+    return total;
   };
 }
 
@@ -30,14 +51,16 @@ function read(record: RecordObject): void {
   seen++;
 }
 
-self.onmessage = ({ data }: MessageEvent<Start | Float64Array | RecordObject | RecordObject[]>) => {
-  if (data instanceof Float64Array) readSlots?.(data);
-  else if (Array.isArray(data)) for (const record of data) read(record);
+self.onmessage = ({ data }: MessageEvent<Start | RecordObject | RecordObject[]>) => {
+  if (Array.isArray(data)) for (const record of data) read(record);
   else if ("count" in data) {
     expected = data.count;
     seen = 0;
     sum = 0;
-    if (data.token) readSlots ??= slots(data.token);
+    if (data.slots) {
+      readSlots ??= slots(data.slots);
+      self.postMessage({ sum: readSlots(expected) } satisfies Done);
+    }
     return;
   } else read(data);
   if (seen === expected) self.postMessage({ sum } satisfies Done);
