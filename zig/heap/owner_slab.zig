@@ -59,6 +59,11 @@ const bell_closed: u32 = 2;
 /// Slots that one operation moves at most from what others have freed, or makes anew.
 pub const batch_max = owner_marks.block_slots;
 
+/// Operations between two looks at a queue without bound.
+const idle_interval = 128;
+/// Such a queue may hold so many thresholds while the owner has free slots.
+const patience = 16;
+
 /// Words asked for so many frees beforehand.
 const ahead = 12;
 
@@ -381,7 +386,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
                 .refs = .init(1),
                 .wrong = .init(0),
             };
-            self.credit = self.policy.interval;
+            self.credit = self.interval();
             return self;
         }
 
@@ -710,7 +715,11 @@ pub fn OwnerSlab(comptime Sync: type) type {
 
         /// Looks at the queue and takes in a block of what others have freed.
         noinline fn look(self: *Self) void {
-            self.credit = self.policy.interval;
+            self.credit = self.interval();
+            const waiting = @max(self.round_left, self.depth(self.noted.load(.monotonic, .slab_look)));
+            // Nobody waits for room in the queue: slots stay where they lie until some are needed or many
+            // wait, and so those of a block come back together.
+            if (!self.isBounded() and self.top >= batch_max and waiting / patience < self.policy.threshold) return;
             if (self.round_left != 0) {
                 _ = self.collect();
                 return;
@@ -724,6 +733,11 @@ pub fn OwnerSlab(comptime Sync: type) type {
             else
                 self.policy.look(sight);
             if (due) _ = self.collect();
+        }
+
+        /// Operations until the next look; fewer where others may wait for room.
+        inline fn interval(self: *const Self) u32 {
+            return if (self.isBounded()) self.policy.interval else idle_interval;
         }
 
         /// What was noted after the last round began. More than there can be if notes were lost, of which
@@ -824,7 +838,7 @@ pub fn OwnerSlab(comptime Sync: type) type {
             while (self.collect()) {}
             // As in `refill`.
             while (self.collect()) {}
-            self.credit = self.policy.interval;
+            self.credit = self.interval();
             if (self.suspect != 0) {
                 self.top = 0;
                 self.search();
