@@ -59,7 +59,7 @@ pub fn ObjectDirect(comptime E: type, comptime kind: Kind) type {
             record.tag = thread + 1;
             record.id.store(id, .monotonic, .warm);
             // Warm ways that share with removers want those to have a process-wide barrier.
-            const warm = kind == .global or Sync.asymmetric;
+            const warm = kind == .global or Sync.isAsymmetric();
             record.place.store(if (kind == .global) heap else if (warm) owner else null, .monotonic, .warm);
             return record;
         }
