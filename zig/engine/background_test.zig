@@ -22,7 +22,7 @@ fn begin(settings: Os.Settings) !void {
 test "the process-wide barrier waits for the background thread unless it costs nothing" {
     if (!os.Native.barrierSetup()) return error.SkipZigTest;
     defer {
-        ds.setHeavyFence(null);
+        ds.setHeavyFence(os.Native.barrier);
         Os.reset();
     }
     try begin(.{ .threads = .record });
