@@ -191,7 +191,9 @@ pub fn Purge(comptime Pool: type) type {
                 unlockBefore(pool, region);
             }
             const huge = area.kind == @intFromEnum(regions.PageKind.hugetlb);
+            table.hideArea(area_index);
             if (Os.unmap(@ptrFromInt(area.address), area.bytes) != 0) {
+                table.showArea(area_index);
                 _ = pool.refusals.fetchAdd(1, .monotonic, .count);
                 return false;
             }

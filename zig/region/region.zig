@@ -492,14 +492,27 @@ pub fn Table(comptime Os: type, comptime Sync: type) type {
                 const free: Tenancy = .{ .owner = 0, .pool = @intCast(pool), .state = .free };
                 tie.word().store(free.bits(), .monotonic, .region_new);
             }
-            for (0..count) |i| self.setSlots(address + i * each, each, self.areas[area_index].at(i));
+            self.showArea(area_index);
             return first;
         }
 
-        /// Forgets an area, all of whose regions the caller holds. The mapping stays the caller's.
-        pub fn dropArea(self: *Self, area_index: u32) void {
+        /// Takes an area, all of whose regions the caller holds, off the page map: before it is unmapped, since
+        /// from then on its addresses may be another area's.
+        pub fn hideArea(self: *Self, area_index: u32) void {
             const area = self.areas[area_index];
             self.setSlots(area.address, area.bytes, 0);
+        }
+
+        /// Undoes `hideArea`.
+        pub fn showArea(self: *Self, area_index: u32) void {
+            const area = self.areas[area_index];
+            const each = area.bytes / area.regions;
+            for (0..area.regions) |i| self.setSlots(area.address + i * each, each, area.at(i));
+        }
+
+        /// Forgets an area that is hidden. The mapping is the caller's.
+        pub fn dropArea(self: *Self, area_index: u32) void {
+            const area = self.areas[area_index];
             for (0..area.regions) |i| self.at(area.at(i)).become(.unused);
             self.lock.acquire();
             defer self.lock.release();
@@ -605,12 +618,24 @@ test "an address inside an area leads to its region, and to none when the area i
     }
     try testing.expectEqual(none, table.find(@intFromPtr(ptr) + 8 * unit_bytes));
     const epoch = table.at(first).epoch.load(.monotonic, .epoch);
-    table.dropArea(table.at(first).area);
+    const area = table.at(first).area;
+    table.hideArea(area);
+    try testing.expectEqual(none, table.find(@intFromPtr(ptr)));
+    table.showArea(area);
+    for (0..4) |i| try testing.expectEqual(table.areas[0].at(i), table.find(@intFromPtr(ptr) + i * 2 * unit_bytes));
+    table.hideArea(area);
+    table.dropArea(area);
     try testing.expectEqual(none, table.find(@intFromPtr(ptr)));
     // The indexes come back, with another epoch.
     try testing.expectEqual(first, try table.addArea(ptr, 2 * unit_bytes, 4, 0, 1, .base));
     try testing.expect(table.at(first).epoch.load(.monotonic, .epoch) != epoch);
+    // The system may give the addresses to another thread before the area is forgotten.
+    table.hideArea(table.at(first).area);
+    const other = try table.addArea(ptr, 2 * unit_bytes, 4, 0, 1, .base);
     table.dropArea(table.at(first).area);
+    try testing.expectEqual(other, table.find(@intFromPtr(ptr)));
+    table.hideArea(table.at(other).area);
+    table.dropArea(table.at(other).area);
     try testing.expectEqual(0, Os.unmap(ptr, 8 * unit_bytes));
     table.deinit();
     try testing.expectEqual(0, Os.pagesHeld());
