@@ -100,7 +100,7 @@ test "threads hand plain memory over through a tagged stack" {
     try testing.expectEqual(shared.uses.raw, uses);
 }
 
-test "threads push to one owner, who closes and opens again" {
+test "threads push to one owner, who closes and opens again, and take from it themselves" {
     const Shared = struct {
         nodes: Nodes = .{},
         /// Pushed to the owner, and back from the owner to the pushers.
@@ -110,7 +110,9 @@ test "threads push to one owner, who closes and opens again" {
 
         fn run(shared: *@This(), thread: u32) void {
             if (thread == 1) return shared.own();
-            for (0..rounds) |_| {
+            for (0..rounds) |round| {
+                // A thief, who may come when the owner takes or closes.
+                if (round % 16 == 0) if (shared.inbox.takeAll()) |first| shared.giveBack(thread, first);
                 const index = shared.idle.pop(&shared.nodes) orelse {
                     std.atomic.spinLoopHint();
                     continue;
@@ -125,19 +127,19 @@ test "threads push to one owner, who closes and opens again" {
         fn own(shared: *@This()) void {
             var turns: u32 = 0;
             while (shared.pushers.load(.acquire) > 0) : (turns +%= 1) {
-                if (shared.inbox.takeAll()) |first| shared.giveBack(first);
+                if (shared.inbox.takeAll()) |first| shared.giveBack(1, first);
                 if (turns % 8 != 0) continue;
-                if (shared.inbox.close()) |first| shared.giveBack(first);
+                if (shared.inbox.close()) |first| shared.giveBack(1, first);
                 shared.inbox.open();
             }
-            if (shared.inbox.close()) |first| shared.giveBack(first);
+            if (shared.inbox.close()) |first| shared.giveBack(1, first);
         }
 
-        fn giveBack(shared: *@This(), first: u32) void {
+        fn giveBack(shared: *@This(), thread: u32, first: u32) void {
             var index = first;
             while (index != ds.none) {
                 const following = shared.nodes.next(index).load(.monotonic, .walk);
-                shared.nodes.use(1, index);
+                shared.nodes.use(thread, index);
                 shared.idle.push(&shared.nodes, index);
                 index = following;
             }

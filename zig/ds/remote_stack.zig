@@ -1,4 +1,4 @@
-//! A mailbox of indexes: any thread pushes, one owner takes everything with one swap.
+//! A mailbox of indexes: any thread pushes, and who takes, the owner as a rule, takes everything at once.
 //!
 //! The links lie out of line in memory of the caller, as in tagged_stack.zig. Because nothing is
 //! ever popped singly there is no ABA and the head needs no tag. The stack can be closed, after
@@ -8,11 +8,11 @@
 //! Invariant: an index whose push returned true is in exactly one chain returned by `takeAll` or
 //! `close`; one whose push returned false is in none.
 //!
-//! Cost: push is one compare-and-swap (retried only against other pushers), takeAll one load when
-//! empty and one swap otherwise. Four bytes.
+//! Cost: push is one compare-and-swap, takeAll one load when empty and one compare-and-swap otherwise;
+//! retried only against others who push or take at that moment. Four bytes.
 //!
-//! Threads: push and isEmpty: any, without thread-local state, also from a deallocator. takeAll,
-//! close and open: the owner, or whoever holds the owner's lock; never two at once.
+//! Threads: push, takeAll and isEmpty: any, without thread-local state, also from a deallocator. close and
+//! open: the owner.
 //!
 //! Not for sharing work among takers: that is TaggedStack.
 
@@ -54,15 +54,15 @@ pub fn RemoteStack(comptime Sync: type) type {
         }
 
         /// The first index of everything pushed so far, as a chain ended by `none`; null when empty
-        /// or closed. Owner only.
+        /// or closed. Any thread: of several each chain goes to one, and what is closed stays so.
         pub fn takeAll(stack: *Stack) ?u32 {
-            const seen = stack.head.load(.monotonic, .remote_take_load);
-            if (seen == none or seen == closed) return null;
-            // Acquire: pairs with the release of every push in the chain; they are one release
-            // sequence, since nobody but the owner stores without reading.
-            const first = stack.head.swap(none, .acquire, .remote_take);
-            std.debug.assert(first != none and first != closed);
-            return first;
+            var seen = stack.head.load(.monotonic, .remote_take_load);
+            while (seen != none and seen != closed) {
+                // Acquire: pairs with the release of every push in the chain; they are one release
+                // sequence, since nobody stores to a stack that is not empty without reading.
+                seen = stack.head.cmpxchg(seen, none, .acquire, .monotonic, .remote_take) orelse return seen;
+            }
+            return null;
         }
 
         /// Refuses from now on; returns what was still inside. Owner only. Closing twice is

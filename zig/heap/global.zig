@@ -558,7 +558,7 @@ pub fn Global(comptime config: Config) type {
             self.empties[length] = slab.next;
             slab.next = null;
             @atomicStore(u32, &self.empties_count[length], self.empties_count[length] - 1, .monotonic);
-            @atomicStore(u32, &self.empties_unneeded[length], @min(self.empties_unneeded[length], self.empties_count[length]), .monotonic);
+            @atomicStore(u32, &self.empties_unneeded[length], @min(@atomicLoad(u32, &self.empties_unneeded[length], .monotonic), self.empties_count[length]), .monotonic);
             self.addEmpties(slab.span_shift, -1);
             return slab;
         }
