@@ -521,10 +521,16 @@ pub fn Engine(comptime Os: type) type {
 
         fn freeIfUnshown(self: *Self, thread: ?u32, index: u32, seen: Handles.Peek) void {
             if (seen.phase != .live or seen.wraps != 0) return;
+            // As if it were wrapped: so nobody else can end the lease, and the next one write here, while it
+            // is read.
+            self.handles.addWrap(seen.handle) catch return;
             const lease = &self.handles.entry(index).payload;
             // An alias ArrayBuffer over the region may still be alive: its deallocator will tell.
-            if (lease.flags.alias and lease.bytes != 0 and
-                self.table.at(lease.region).wraps.load(.acquire, .wraps) != 0) return;
+            const shown = lease.flags.alias and lease.bytes != 0 and
+                self.table.at(lease.region).wraps.load(.acquire, .wraps) != 0;
+            // Freed meanwhile: it waits for this.
+            _ = self.handles.cancelWrap(seen.handle) catch return wraps.dropWrap(self, index);
+            if (shown) return;
             switch (self.handles.beginFree(seen.handle) catch return) {
                 .finished => {
                     _ = self.leaked_handles.fetchAdd(1, .monotonic, .count);

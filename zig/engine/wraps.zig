@@ -67,7 +67,8 @@ pub fn Wraps(comptime E: type) type {
             dropWrap(self, @intCast(context - 1));
         }
 
-        fn dropWrap(self: *E, index: u32) void {
+        /// One wrap less; the last of a closing or a leaked lease ends it.
+        pub fn dropWrap(self: *E, index: u32) void {
             const owner = self.handles.entry(index).owner.load(.monotonic, .owner);
             if (self.callerIf(owner)) |own| {
                 // The ArrayBuffer was made, and goes before JavaScript said so.
