@@ -10,14 +10,13 @@
 //! it: inside a Zig module for wasm32; import `SmallHeap` there instead.
 
 const heap_index = @import("heap/heap.zig");
-const small_host = @import("heap/small_host.zig");
 const config = @import("config");
 
 /// The stack alone is 4 KiB, where there is one.
 const Host = if (config.shared)
-    small_host.LinearMemoryFrom(behindState, endOfState)
+    heap_index.LinearMemoryFrom(behindState, endOfState)
 else
-    small_host.LinearMemoryFrom(small_host.heapBase, small_host.heapEnd);
+    heap_index.LinearMemoryFrom(heap_index.linearMemoryBase, heap_index.linearMemoryEnd);
 const Heap = heap_index.SmallHeap(Host, .{ .statistics = config.statistics });
 
 /// All data of the module.

@@ -434,11 +434,13 @@ pub fn Engine(comptime Os: type) type {
 
         pub noinline fn rememberCache(self: *Self, thread: u32, id: u32, pool: *Pool) void {
             const cache = pool.cacheIfAny(thread) orelse return;
+            if (id == 0) return;
+            // What the thread's direct record is asked about.
+            cache.near.id = id;
             // Warm operations leave the fence to the thief; without a barrier for it there are none.
-            if (!pool.options.enabled or id == 0 or !Sync.isAsymmetric()) return;
+            if (!pool.options.enabled or !Sync.isAsymmetric()) return;
             // Options may have changed.
             if (!cache.freshHand()) return;
-            cache.near.id = id;
             const slot = self.front(thread, id);
             slot.cache = cache;
             slot.key.store(@as(u64, id) + 1, .monotonic, .warm);

@@ -65,4 +65,6 @@ pub const SmallStatistics = small_heap.Statistics;
 pub const SmallLayer = @import("small_layer.zig").SmallLayer;
 pub const LinearMemory = @import("small_host.zig").LinearMemory;
 pub const LinearMemoryFrom = @import("small_host.zig").LinearMemoryFrom;
+pub const linearMemoryBase = @import("small_host.zig").heapBase;
+pub const linearMemoryEnd = @import("small_host.zig").heapEnd;
 pub const Reservation = @import("small_host.zig").Reservation;
