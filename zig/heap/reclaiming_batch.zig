@@ -387,7 +387,8 @@ pub fn Batches(comptime Sync: type) type {
                     const head = stack.head.load(.acquire, .batch_head);
                     const batch = at(head) orelse return null;
                     if (batch.claim()) |block| return block;
-                    if (ds.fault("reclaiming-race-is-full")) return null;
+                    // With room left, the race was lost.
+                    if (ds.fault("reclaiming-race-is-full") and @as(u32, @truncate(batch.word.load(.monotonic, .batch_look))) != 0) return null;
                     const next = batch.next.load(.monotonic, .batch_next);
                     if (stack.head.cmpxchg(head, removed(head, next), .monotonic, .monotonic, .batch_drop) == null) {
                         batch.unlist(stack);
